@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv and skips what is there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench builtin
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+demo: $(VENV)/.demo ## set up, then open the chat at http://127.0.0.1:8000
+	$(BIN)/python app.py --inbrowser
+
+test: $(VENV)/.tests ## set up, then run all tests
+	$(BIN)/python tests/install_chromium.py
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.tests ## lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
+	$(BIN)/python -m tests.benchmarks.start
+	$(BIN)/python -m tests.benchmarks.generation
+
+builtin: $(VENV)/.demo ## train the built-in checkpoint anew (up to 45 minutes on 2 cores)
+	$(BIN)/python -m model_loader.builtin.train
+
+$(VENV)/.demo: requirements_web_demo.txt constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes with a fast connection) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Python 3.11, 3.12 or 3.13 is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -r requirements_web_demo.txt
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.demo tests/requirements.txt
+	$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@

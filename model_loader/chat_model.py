@@ -1,0 +1,202 @@
+"""A loaded checkpoint as its readers know it: messages in, a stream of events out.
+
+Here the two halves meet: the chat format makes ids of messages and text of ids, the engine turns ids into ids. This
+module knows stop strings and reasoning, and no user interface. Importing it imports no torch; opening a model does.
+"""
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model_loader.chat_format.answer_reader import AnswerReader
+from model_loader.chat_format.chatml import ChatML
+from model_loader.chat_format.detokenizer import Vocabulary
+from model_loader.chat_format.messages import Message, check_conversation
+from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
+from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
+from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting
+from model_loader.events import Event, Finished, Waiting
+from model_loader.loading.placement import LoadOptions, Placement, choose_placement
+from model_loader.progress import LoadProgress, ReportProgress
+
+if TYPE_CHECKING:
+    from model_loader.engine.engine import Engine
+    from model_loader.loading.load import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A conversation cut to the window.
+
+    Attributes:
+        messages: what is left of it.
+        left_out: how many of its oldest messages are gone, the system message not counted.
+    """
+
+    messages: tuple[Message, ...]
+    left_out: int
+
+
+class ChatModel:
+    """One model, ready to answer. Every method may be called from any thread."""
+
+    def __init__(self, loaded: "LoadedModel", engine: "Engine") -> None:
+        self.checkpoint: Checkpoint = loaded.checkpoint
+        self.placement: Placement = loaded.placement
+        self._engine = engine
+        self._format = ChatML(loaded.tokenizer, loaded.checkpoint.chat_template)
+        self._vocabulary = Vocabulary(loaded.tokenizer)
+        self._stop_ids = self._format.stop_ids | _eos_ids(loaded.checkpoint)
+        self.default_sampling = default_sampling(loaded.checkpoint)
+
+    @property
+    def name(self) -> str:
+        """What the user asked for: "builtin", a folder or a hub name."""
+        return self.checkpoint.name
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self.checkpoint.context_length
+
+    @property
+    def default_system(self) -> str:
+        """The system message that the checkpoint's own template uses; "" when it uses none."""
+        return self._format.default_system
+
+    def fit(self, messages: Sequence[Message], sampling: Sampling) -> Fitted:
+        """Leaves out whole turns, oldest first, until prompt and answer fit the window.
+
+        The system message and the last question always stay.
+
+        Raises:
+            ContextLengthExceeded: they alone are too long.
+            InvalidSetting: no prompt can be made of the messages.
+        """
+        check_conversation(messages)
+        system = [message for message in messages[:1] if message.role == "system"]
+        turns = list(messages[len(system) :])
+        room = self.context_length - sampling.max_new_tokens - len(self._format.answer_start_ids)
+        room -= sum(map(self._message_tokens, system))
+        costs = [self._message_tokens(message) for message in turns]
+        first = 0
+        while sum(costs[first:]) > room and (later := _later_questions(turns, first)):
+            first = later[0]
+        kept = (*system, *turns[first:])
+        self._check_length(len(self._format.render(kept)), sampling)
+        return Fitted(kept, first)
+
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling | None = None, *, stop: Sequence[str] = ()
+    ) -> Generator[Event]:
+        """The answer to a conversation, as events; closing the iterator cancels it within one step.
+
+        Raises (where it is read):
+            ContextLengthExceeded: prompt and answer do not fit the window.
+            InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
+            GenerationFailed, EngineStopped: as the engine says.
+        """
+        if not all(stop):
+            raise InvalidSetting("A stop string is empty; leave it out or give its text.")
+        sampling = sampling or self.default_sampling
+        prompt_ids = self._format.render(messages)
+        self._check_length(len(prompt_ids), sampling)
+        request = Request(tuple(prompt_ids), sampling, self._stop_ids)
+        with contextlib.closing(self._engine.stream(request)) as tokens:
+            yield from self._read(tokens, AnswerReader(self._format, self._vocabulary, stop))
+
+    def close(self) -> None:
+        """Ends every running answer and frees the engine."""
+        self._engine.close()
+
+    def _read(self, tokens: Iterator[Token | Waiting], answer: AnswerReader) -> Iterator[Event]:
+        for token in tokens:
+            if isinstance(token, Waiting):
+                yield token
+                continue
+            yield from answer.feed(token.id)
+            if token.finish_reason or answer.has_matched_stop:
+                yield from answer.flush()
+                yield Finished(token.finish_reason or "stop", token.usage)
+                return
+
+    def _message_tokens(self, message: Message) -> int:
+        return len(self._format.encode_message(message)) + self._format.separator_tokens
+
+    def _check_length(self, prompt_tokens: int, sampling: Sampling) -> None:
+        if prompt_tokens + sampling.max_new_tokens > self.context_length:
+            raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, self.context_length)
+
+
+def open_chat_model(checkpoint: str, options: LoadOptions, report: ReportProgress) -> ChatModel:
+    """Finds, places and loads a checkpoint, and computes one token with it. Takes seconds to minutes.
+
+    Args:
+        checkpoint: a folder, a hub name or "builtin".
+        options: what the user asks of the placement.
+        report: told of every stage, from this thread.
+
+    Raises:
+        ModelLoaderError: one of its classes, as each step says.
+    """
+    report(LoadProgress("download"))
+    resolved = resolve_checkpoint(
+        checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total)))
+    )
+    report(LoadProgress("libraries"))
+    from model_loader.engine.engine import Engine  # torch and transformers: seconds
+    from model_loader.loading.hardware import probe_hardware
+    from model_loader.loading.load import load_model
+
+    placement = choose_placement(resolved, probe_hardware(), options)
+    loaded = load_model(resolved, placement, report)
+    chat_model = ChatModel(loaded, Engine(loaded))
+    report(LoadProgress("warm_up"))
+    try:
+        _warm_up(chat_model)
+    except BaseException:
+        chat_model.close()
+        raise
+    return chat_model
+
+
+def default_sampling(checkpoint: Checkpoint) -> Sampling:
+    """The sampling that a checkpoint's generation config asks for; what it leaves open changes nothing.
+
+    The length is capped so that half of a small window stays free for the conversation.
+
+    Raises:
+        CheckpointDamaged: a value is out of range.
+    """
+    config = checkpoint.generation_config
+    given = {name: config[name] for name in SAMPLING_RANGES if config.get(name) is not None}
+    if not config.get("do_sample", False):
+        given["temperature"] = 0.0
+    longest = max(1, min(DEFAULT_MAX_NEW_TOKENS, checkpoint.context_length // 2))
+    try:
+        sampling = Sampling(**{"max_new_tokens": longest, **given})
+    except InvalidSetting as error:
+        raise CheckpointDamaged(f"{checkpoint.folder / 'generation_config.json'}: {error}") from None
+    return sampling.changed(max_new_tokens=min(sampling.max_new_tokens, longest))
+
+
+def _warm_up(chat_model: ChatModel) -> None:
+    """One greedy token: the first pass is the slowest, and weights that compute no numbers show at once."""
+    greedy = chat_model.default_sampling.changed(max_new_tokens=1, temperature=0.0)
+    for _event in chat_model.stream([Message("user", "Hello")], greedy):
+        pass
+
+
+def _eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    value = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    return frozenset(value if isinstance(value, list) else [] if value is None else [value])
+
+
+def _later_questions(turns: Sequence[Message], first: int) -> list[int]:
+    """Positions after `first` at which a user's turn begins."""
+    return [at for at in range(first + 1, len(turns)) if turns[at].role == "user"]
+
+
+def _gb_of(done: int, total: int) -> str:
+    return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"

@@ -1,0 +1,1 @@
+"""A checkpoint's name to its files and facts; imports no torch and no transformers."""

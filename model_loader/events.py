@@ -1,0 +1,79 @@
+"""What flows from a model to its reader: immutable values, the vocabulary every front end shares.
+
+A stream is any mix of `Waiting`, `ReasoningDelta` and `TextDelta`, then exactly one `Finished`. Joining the text of
+all `TextDelta` gives the whole answer. An error is raised where the stream is read.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing new yet; repeated several times a second, so that a reader can look around and leave.
+
+    Attributes:
+        ahead: how many requests are served before this one; 0 while the model works on it.
+    """
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer, never empty, always whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The next piece of what the model thinks before it answers, never empty, always whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one request cost, measured by the engine.
+
+    Attributes:
+        prompt_tokens: tokens of the prompt, cached ones included.
+        completion_tokens: tokens that were sampled, the stop token included.
+        cached_prompt_tokens: prompt tokens whose keys and values were already there.
+        queue_s: seconds between the request's arrival and its turn.
+        first_token_s: seconds between its arrival and the first sampled token.
+        decode_s: seconds between the first and the last sampled token.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    queue_s: float
+    first_token_s: float
+    decode_s: float
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Decoding speed in tokens per second; None while fewer than two tokens were sampled."""
+        if self.completion_tokens < 2 or self.decode_s <= 0:
+            return None
+        return (self.completion_tokens - 1) / self.decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer.
+
+    Attributes:
+        reason: "stop" when the model ended its turn or a stop string appeared, "length" when `max_new_tokens` did.
+        usage: what the request cost.
+    """
+
+    reason: FinishReason
+    usage: Usage
+
+
+Event = Waiting | TextDelta | ReasoningDelta | Finished

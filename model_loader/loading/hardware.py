@@ -1,0 +1,51 @@
+"""Asks torch and the operating system what this machine offers; decides nothing."""
+
+import platform
+
+import psutil
+import torch
+
+from model_loader.loading.placement import Gpu, Hardware
+
+
+def probe_hardware() -> Hardware:
+    """The accelerators and memory that can be used now. Initialises CUDA where there is any."""
+    return Hardware(
+        gpus=_cuda_gpus() or _apple_gpu(),
+        cpu_free_bytes=int(psutil.virtual_memory().available),
+        cpu_computes_bfloat16=_cpu_computes_bfloat16(),
+    )
+
+
+def _cuda_gpus() -> tuple[Gpu, ...]:
+    if not torch.cuda.is_available():
+        return ()
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        capability = torch.cuda.get_device_capability(index)
+        free_bytes, _total = torch.cuda.mem_get_info(index)
+        gpus.append(Gpu(f"cuda:{index}", capability, free_bytes, computes_bfloat16=capability >= (8, 0)))
+    return tuple(gpus)
+
+
+def _apple_gpu() -> tuple[Gpu, ...]:
+    if not torch.backends.mps.is_available():
+        return ()
+    # Apple's GPU shares main memory; Metal says how much of it one program should take.
+    free_bytes = min(int(torch.mps.recommended_max_memory()), int(psutil.virtual_memory().available))
+    return (Gpu("mps", None, free_bytes, computes_bfloat16=_mps_computes_bfloat16()),)
+
+
+def _mps_computes_bfloat16() -> bool:
+    return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether bfloat16 is quicker than float32 on the processor.
+
+    AMX and Arm's instructions make it so. AVX512-BF16 alone does not: with torch 2.13, one row through a 2560 x 9728
+    layer took 4.1 ms in bfloat16 and 3.7 ms in float32, 256 rows 84 and 50 ms.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,147 @@
+"""Puts a checkpoint's weights where its placement says and hands out model and tokenizer together.
+
+transformers' own classes only: no code of the checkpoint is ever run, no pickle is opened, and a tensor that is
+missing, left over or of the wrong shape ends the load (transformers would fill it with random numbers).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import transformers
+from tokenizers import Tokenizer
+from transformers.utils import logging as transformers_logging
+
+from model_loader.checkpoint.resolve import Checkpoint
+from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEnoughMemory
+from model_loader.loading.placement import Placement
+from model_loader.progress import LoadProgress, ReportProgress
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to compute, and what belongs to it.
+
+    Attributes:
+        model: one of transformers' causal language models, in evaluation mode.
+        tokenizer: the fast tokenizer, of the `tokenizers` library.
+        checkpoint: where both came from.
+        placement: where the weights are.
+    """
+
+    model: transformers.PreTrainedModel
+    tokenizer: Tokenizer
+    checkpoint: Checkpoint
+    placement: Placement
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where token ids must be; the first layer's device when the layers are spread."""
+        return cast(torch.Tensor, self.model.get_input_embeddings().weight).device
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: ids below it may be fed to the model."""
+        return cast(torch.Tensor, self.model.get_input_embeddings().weight).shape[0]
+
+
+def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgress) -> LoadedModel:
+    """Loads tokenizer and weights, reporting the stage "weights".
+
+    Raises:
+        CheckpointUnsupported: transformers has no text model of this kind.
+        CheckpointDamaged: the tokenizer or a weight file does not fit the configuration.
+        NotEnoughMemory: the memory ran out although the estimate said it would not.
+    """
+    tokenizer = _load_tokenizer(checkpoint)
+    report(LoadProgress("weights", 0.0))
+    transformers_logging.set_verbosity_error()
+    previous_hook = transformers_logging.set_tqdm_hook(lambda _make, args, _kwargs: _WeightsBar(args, report))
+    try:
+        model, info = _from_pretrained(checkpoint, placement)
+    except torch.OutOfMemoryError:
+        raise NotEnoughMemory(
+            f"{checkpoint.name} did not fit into the memory of {placement.device}. Close other programs that use it, "
+            "or use a smaller checkpoint with -c."
+        ) from None
+    except (ValueError, KeyError, ImportError) as error:
+        raise CheckpointUnsupported(
+            f"transformers {transformers.__version__} cannot load {checkpoint.name}: {_first_line(error)}. "
+            "Use the checkpoint of a text model, such as -c Qwen/Qwen3-4B."
+        ) from error
+    except (RuntimeError, OSError, ArithmeticError, TypeError) as error:
+        raise CheckpointDamaged(
+            f"The files of {checkpoint.name} do not fit together: {_first_line(error)}. Fetch the checkpoint again."
+        ) from error
+    finally:
+        transformers_logging.set_tqdm_hook(previous_hook)
+    _refuse_incomplete(checkpoint, info)
+    return LoadedModel(model.eval(), tokenizer, checkpoint, placement)
+
+
+def _from_pretrained(
+    checkpoint: Checkpoint, placement: Placement
+) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
+    return transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[return-value]
+        checkpoint.folder,
+        dtype=getattr(torch, placement.dtype),
+        device_map=placement.device,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+
+
+def _load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(checkpoint.tokenizer_file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointDamaged(
+            f"{checkpoint.tokenizer_file} cannot be read: {_first_line(error)}. Fetch the checkpoint again."
+        ) from None
+
+
+def _refuse_incomplete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
+    for kind, keys in (
+        ("are missing", info["missing_keys"]),
+        ("fit no part of the model", info["unexpected_keys"]),
+        ("have the wrong shape", info["mismatched_keys"]),
+    ):
+        if keys:
+            names = sorted(str(key) for key in keys)
+            shown = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+            raise CheckpointDamaged(
+                f"{len(names)} weights of {checkpoint.name} {kind} ({shown}). Fetch the checkpoint again."
+            )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+class _WeightsBar:
+    """Stands where transformers puts a progress bar and passes the share on."""
+
+    def __init__(self, args: tuple[Any, ...], report: ReportProgress) -> None:
+        self._items: Iterable[Any] = args[0] if args else ()
+        self._report = report
+
+    def __iter__(self) -> Iterator[Any]:
+        items = list(self._items)
+        for number, item in enumerate(items, start=1):
+            yield item
+            self._report(LoadProgress("weights", number / len(items)))
+
+    def __enter__(self) -> "_WeightsBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, *_: object) -> None:
+        pass
+
+    set_postfix = set_postfix_str = set_description = refresh = close = update

@@ -1,0 +1,25 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.loading.placement import LoadOptions
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2 checkpoint with a window of 512 tokens."""
+    from tests.tiny_checkpoint import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "qwen2")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> Iterator[ChatModel]:
+    """The random checkpoint, loaded."""
+    chat_model = open_chat_model(str(tiny_folder), LoadOptions(cpu_only=True), lambda progress: None)
+    yield chat_model
+    chat_model.close()

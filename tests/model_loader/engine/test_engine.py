@@ -1,0 +1,192 @@
+"""The engine's promises: right tokens, an end for every stream, cancelling by closing, errors at the reader."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_loader.checkpoint.resolve import resolve_checkpoint
+from model_loader.engine import engine as engine_module
+from model_loader.engine.engine import Engine
+from model_loader.engine.request import Request, Sampling, Token
+from model_loader.errors import EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.events import Waiting
+from model_loader.loading.load import LoadedModel, load_model
+from model_loader.loading.placement import Placement
+from tests.tiny_checkpoint import write_tiny_checkpoint
+
+CPU = Placement("cpu", "float32", None, "float32 on cpu, because this is a test")
+GREEDY = Sampling(max_new_tokens=24, temperature=0)
+ENDLESS = Sampling(max_new_tokens=100_000, temperature=1.0, seed=1)
+PROMPT = tuple(range(5, 45))
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_folder: Path) -> LoadedModel:
+    return load_model(resolve_checkpoint(str(tiny_folder)), CPU, lambda progress: None)
+
+
+@pytest.fixture
+def engine(loaded: LoadedModel) -> Iterator[Engine]:
+    engine = Engine(loaded)
+    yield engine
+    engine.close()
+
+
+def tokens(engine: Engine, request: Request) -> list[Token]:
+    return [item for item in engine.stream(request) if isinstance(item, Token)]
+
+
+def first_token(stream: Iterator[Token | Waiting]) -> Token:
+    return next(item for item in stream if isinstance(item, Token))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "qwen2_moe", "mistral"])
+def test_greedy_tokens_are_those_of_generate(kind: str, tmp_path: Path) -> None:
+    changes = {"moe_intermediate_size": 32, "num_experts": 4} if "moe" in kind else {}
+    checkpoint = resolve_checkpoint(str(write_tiny_checkpoint(tmp_path / kind, kind=kind, **changes)))
+    loaded = load_model(checkpoint, CPU, lambda progress: None)
+    expected = loaded.model.generate(
+        torch.tensor([PROMPT]), max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0
+    )[0, len(PROMPT) :]
+    engine = Engine(loaded)
+    found = tokens(engine, Request(PROMPT, GREEDY, frozenset()))
+    engine.close()
+    assert [token.id for token in found] == expected.tolist()
+
+
+def test_a_prompt_read_in_chunks_gives_the_same_tokens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(PROMPT, GREEDY, frozenset())
+    whole = [token.id for token in tokens(engine, request)]
+    for size in (1, 7):
+        monkeypatch.setattr(engine_module, "PREFILL_CHUNK_TOKENS", size)
+        assert [token.id for token in tokens(engine, request)] == whole
+
+
+def test_a_stream_ends_with_one_finish_reason_and_its_usage(engine: Engine) -> None:
+    found = tokens(engine, Request(PROMPT, GREEDY, frozenset()))
+    assert [token.finish_reason for token in found] == [None] * 23 + ["length"]
+    usage = found[-1].usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_prompt_tokens) == (40, 24, 0)
+    assert 0 <= usage.queue_s <= usage.first_token_s
+    assert usage.decode_s > 0
+    assert usage.tokens_per_s == pytest.approx(23 / usage.decode_s)
+
+
+def test_a_stop_id_is_the_last_token(engine: Engine) -> None:
+    third = tokens(engine, Request(PROMPT, GREEDY, frozenset()))[2].id
+    found = tokens(engine, Request(PROMPT, GREEDY, frozenset({third})))
+    assert found[-1].id == third
+    assert found[-1].finish_reason == "stop"
+    assert len(found) <= 3
+
+
+def test_the_same_seed_gives_the_same_answer_also_after_others(engine: Engine) -> None:
+    request = Request(PROMPT, Sampling(max_new_tokens=24, temperature=1.5, seed=3), frozenset())
+    first = [token.id for token in tokens(engine, request)]
+    other = Request(PROMPT, Sampling(max_new_tokens=24, temperature=1.5, seed=4), frozenset())
+    assert [token.id for token in tokens(engine, other)] != first
+    assert [token.id for token in tokens(engine, request)] == first
+
+
+def test_closing_the_stream_frees_the_engine(engine: Engine) -> None:
+    with closing(engine.stream(Request(PROMPT, ENDLESS, frozenset()))) as stream:
+        first_token(stream)
+        assert engine.num_requests == 1
+    wait_until(lambda: engine.num_requests == 0)
+    assert len(tokens(engine, Request(PROMPT, GREEDY, frozenset()))) == 24
+
+
+def test_closing_while_the_prompt_is_read_frees_the_engine(
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    forward = loaded.model.forward
+
+    def counting_forward(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.05)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(loaded.model, "forward", counting_forward)
+    monkeypatch.setattr(engine_module, "PREFILL_CHUNK_TOKENS", 1)
+    monkeypatch.setattr(engine_module, "WAITING_INTERVAL_S", 0.01)
+    stream = engine.stream(Request(PROMPT, GREEDY, frozenset()))
+    assert next(stream) == Waiting(0)
+    stream.close()
+    wait_until(lambda: engine.num_requests == 0)
+    assert calls < len(PROMPT)
+
+
+def test_a_reader_who_waits_is_told_its_place(engine: Engine) -> None:
+    with closing(engine.stream(Request(PROMPT, ENDLESS, frozenset()))) as running:
+        first_token(running)
+        second = engine.stream(Request(PROMPT, GREEDY, frozenset()))
+        third = engine.stream(Request(PROMPT, GREEDY, frozenset()))
+        assert next(second) == Waiting(1)
+        assert next(third) == Waiting(2)
+        second.close()
+        assert next(third) == Waiting(1)
+    assert first_token(third)
+    third.close()
+
+
+def test_an_error_in_the_engine_is_raised_at_its_reader_and_others_go_on(
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(PROMPT, GREEDY, frozenset())
+    for error, sentence in ((torch.OutOfMemoryError("x"), "memory ran out"), (KeyError("/secret"), "program's log")):
+        with monkeypatch.context() as patch:
+            patch.setattr(loaded.model, "forward", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+            with pytest.raises(GenerationFailed, match=sentence) as caught:
+                tokens(engine, request)
+            assert "secret" not in str(caught.value)
+        assert len(tokens(engine, request)) == 24
+
+
+def test_closing_the_engine_ends_running_and_waiting_readers(loaded: LoadedModel) -> None:
+    engine = Engine(loaded)
+    ended = []
+
+    def read() -> None:
+        try:
+            tokens(engine, Request(PROMPT, ENDLESS, frozenset()))
+        except EngineStopped:
+            ended.append(threading.current_thread())
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: engine.num_requests == 3)
+    engine.close()
+    for reader in readers:
+        reader.join(5)
+    assert len(ended) == 3
+    with pytest.raises(EngineStopped, match="Start the program again"):
+        tokens(engine, Request(PROMPT, GREEDY, frozenset()))
+
+
+@pytest.mark.parametrize(("ids", "complaint"), [((), "empty"), ((1, 512), "outside 0 to 511"), ((-1,), "outside")])
+def test_a_prompt_the_model_cannot_read_is_refused(engine: Engine, ids: tuple[int, ...], complaint: str) -> None:
+    with pytest.raises(InvalidSetting, match=complaint):
+        tokens(engine, Request(ids, GREEDY, frozenset()))
+
+
+def test_a_hundred_abandoned_requests_leave_nothing_behind(engine: Engine) -> None:
+    for _ in range(100):
+        with closing(engine.stream(Request(PROMPT, ENDLESS, frozenset()))) as stream:
+            first_token(stream)
+    wait_until(lambda: engine.num_requests == 0)
+    assert len(tokens(engine, Request(PROMPT, GREEDY, frozenset()))) == 24

@@ -1,0 +1,177 @@
+"""Messages in, events out, on a real (random) model."""
+
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model_loader.chat_format.messages import Message
+from model_loader.chat_model import ChatModel, default_sampling, open_chat_model
+from model_loader.checkpoint.resolve import Checkpoint
+from model_loader.checkpoint.safetensors_header import WeightsSize
+from model_loader.engine.request import Sampling
+from model_loader.errors import (
+    CheckpointDamaged,
+    CheckpointNotFound,
+    ContextLengthExceeded,
+    GenerationFailed,
+    InvalidSetting,
+)
+from model_loader.events import Event, Finished, TextDelta
+from model_loader.loading.placement import LoadOptions
+from model_loader.progress import LoadProgress
+from tests.tiny_checkpoint import write_tiny_checkpoint
+
+QUESTION = [Message("user", "Tell me about the fox")]
+LONG = Sampling(max_new_tokens=60, temperature=1.2, seed=11)
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def checkpoint(generation_config: dict[str, object], context_length: int = 32_768) -> Checkpoint:
+    config = {"max_position_embeddings": context_length}
+    return Checkpoint("x", Path("/nowhere"), config, generation_config, "", WeightsSize(1, 1))
+
+
+def test_a_stream_ends_with_exactly_one_finished(tiny_model: ChatModel) -> None:
+    events = list(tiny_model.stream(QUESTION, LONG))
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(event, Finished) for event in events) == 1
+    assert all(event.text for event in events if isinstance(event, TextDelta))
+    assert events[-1].usage.completion_tokens <= 60
+    assert events[-1].usage.prompt_tokens > 5
+
+
+def test_the_same_seed_gives_the_same_answer(tiny_model: ChatModel) -> None:
+    first, second, other = (
+        text_of(list(tiny_model.stream(QUESTION, LONG.changed(seed=seed)))) for seed in (11, 11, 12)
+    )
+    assert first == second != other
+
+
+def test_a_stop_string_ends_the_answer_before_it(tiny_model: ChatModel) -> None:
+    whole = text_of(list(tiny_model.stream(QUESTION, LONG)))
+    stop = whole[len(whole) // 2 :][:3]
+    events = list(tiny_model.stream(QUESTION, LONG, stop=[stop]))
+    assert text_of(events) == whole[: whole.index(stop)]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "stop"
+    assert 0 < finished.usage.completion_tokens < 60
+
+
+def test_an_empty_stop_string_is_refused(tiny_model: ChatModel) -> None:
+    with pytest.raises(InvalidSetting, match="stop string is empty"):
+        list(tiny_model.stream(QUESTION, LONG, stop=["x", ""]))
+
+
+def test_closing_the_stream_frees_the_engine(tiny_model: ChatModel) -> None:
+    endless = LONG.changed(max_new_tokens=400, temperature=1.0)
+    for _ in range(3):
+        with closing(tiny_model.stream(QUESTION, endless)) as events:
+            next(events)
+    answer = list(tiny_model.stream(QUESTION, LONG))
+    assert isinstance(answer[-1], Finished)
+    assert answer[-1].usage.queue_s < 1
+
+
+def test_a_prompt_over_the_window_is_refused_with_both_numbers(tiny_model: ChatModel) -> None:
+    with pytest.raises(
+        ContextLengthExceeded, match=r"takes 8\d\d tokens and 60 are asked .* reads 512 at most"
+    ) as caught:
+        list(tiny_model.stream([Message("user", "x" * 800)], LONG))
+    assert (caught.value.max_new_tokens, caught.value.context_length) == (60, 512)
+
+
+def test_whole_oldest_turns_are_left_out_to_fit(tiny_model: ChatModel) -> None:
+    turns = [Message("system", "Be brief.")]
+    for number in range(6):
+        turns += [Message("user", f"{number}" * 60), Message("assistant", f"{number}" * 60)]
+    turns.append(Message("user", "last?"))
+    fitted = tiny_model.fit(turns, LONG)
+    assert fitted.left_out > 0
+    assert fitted.left_out % 2 == 0
+    assert fitted.messages == (turns[0], *turns[1 + fitted.left_out :])
+    list(tiny_model.stream(fitted.messages, LONG))
+    with pytest.raises(ContextLengthExceeded):
+        list(tiny_model.stream((turns[0], *turns[fitted.left_out - 1 :]), LONG))
+
+
+def test_a_conversation_that_fits_stays_whole(tiny_model: ChatModel) -> None:
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    assert tiny_model.fit(turns, LONG).left_out == 0
+    assert tiny_model.fit(turns, LONG).messages == tuple(turns)
+
+
+def test_system_message_and_last_question_are_never_left_out(tiny_model: ChatModel) -> None:
+    for messages in (
+        [Message("system", "x" * 600), Message("user", "hi")],
+        [Message("user", "a"), Message("assistant", "b"), Message("user", "x" * 600)],
+    ):
+        with pytest.raises(ContextLengthExceeded, match="reads 512 at most"):
+            tiny_model.fit(messages, LONG)
+
+
+def test_readers_are_served_in_turn_and_get_their_own_answers(tiny_model: ChatModel) -> None:
+    alone = {seed: text_of(list(tiny_model.stream(QUESTION, LONG.changed(seed=seed)))) for seed in range(4)}
+    together: dict[int, str] = {}
+
+    def read(seed: int) -> None:
+        together[seed] = text_of(list(tiny_model.stream(QUESTION, LONG.changed(seed=seed))))
+
+    readers = [threading.Thread(target=read, args=(seed,)) for seed in alone]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20)
+    assert together == alone
+
+
+def test_defaults_come_from_the_generation_config() -> None:
+    given = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.1}
+    assert default_sampling(checkpoint(given)) == Sampling(2048, 0.6, 0.95, 20, 1.1)
+
+
+def test_a_config_without_sampling_is_greedy() -> None:
+    assert default_sampling(checkpoint({})).temperature == 0
+
+
+@pytest.mark.parametrize(("window", "asked", "length"), [(32_768, None, 2048), (1024, None, 512), (32_768, 512, 512)])
+def test_the_default_length_leaves_half_of_a_small_window(window: int, asked: int | None, length: int) -> None:
+    assert default_sampling(checkpoint({"max_new_tokens": asked}, window)).max_new_tokens == length
+
+
+def test_a_default_out_of_range_names_the_file() -> None:
+    with pytest.raises(CheckpointDamaged, match=r"generation_config\.json: top_p is -3"):
+        default_sampling(checkpoint({"top_p": -3}))
+
+
+def test_opening_a_model_reports_every_stage_in_order(tiny_folder: Path) -> None:
+    seen: list[LoadProgress] = []
+    open_chat_model(str(tiny_folder), LoadOptions(cpu_only=True), seen.append).close()
+    assert list(dict.fromkeys(each.stage for each in seen)) == ["download", "libraries", "weights", "warm_up"]
+
+
+def test_a_model_that_computes_no_numbers_is_refused_at_the_start(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "nan")
+    weights = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights["model.norm.weight"].fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    before = threading.active_count()
+    with pytest.raises(GenerationFailed, match="invalid numbers"):
+        open_chat_model(str(folder), LoadOptions(cpu_only=True), lambda progress: None)
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_a_name_that_is_nothing_raises_what_the_resolver_says() -> None:
+    with pytest.raises(CheckpointNotFound):
+        open_chat_model("/no/such/folder", LoadOptions(), lambda progress: None)

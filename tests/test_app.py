@@ -1,0 +1,93 @@
+"""The command line: flags, their environment variables, and one line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import app
+from model_loader.errors import InvalidSetting
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def parse(*arguments: str, **environment: str) -> dict[str, object]:
+    parser = app.build_parser(environment)
+    return vars(parser.parse_args([*app.environment_arguments(parser, environment), *arguments]))
+
+
+def test_help_imports_neither_torch_nor_gradio() -> None:
+    program = (
+        "import sys, app\n"
+        "try: app.main(['--help'], {})\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'gradio', 'transformers') if name in sys.modules])"
+    )
+    result = run("-c", program)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "--checkpoint-path" in result.stdout
+
+
+def test_the_defaults_are_those_of_the_qwen_demo() -> None:
+    given = parse()
+    assert (given["checkpoint_path"], given["server_name"], given["server_port"]) == ("builtin", "127.0.0.1", 8000)
+    assert not any(given[name] for name in ("cpu_only", "share", "inbrowser"))
+
+
+@pytest.mark.parametrize("hosted", [{"SPACE_ID": "someone/space"}, {"MODELSCOPE_ENVIRONMENT": "studio"}])
+def test_a_hosted_page_listens_where_its_host_expects_it(hosted: dict[str, str]) -> None:
+    given = parse(**hosted)
+    assert (given["server_name"], given["server_port"]) == ("0.0.0.0", 7860)
+    assert parse(**hosted, QWEN_DEMO_SERVER_PORT="9000")["server_port"] == 9000
+
+
+def test_every_flag_is_also_an_environment_variable_and_the_command_line_wins() -> None:
+    environment = {"QWEN_DEMO_CHECKPOINT_PATH": "some/folder", "QWEN_DEMO_CPU_ONLY": "1", "QWEN_DEMO_LINGER": "3"}
+    given = parse(**environment)
+    assert (given["checkpoint_path"], given["cpu_only"], given["linger"]) == ("some/folder", True, 3.0)
+    assert parse("-c", "builtin", **environment)["checkpoint_path"] == "builtin"
+    assert parse(QWEN_DEMO_CPU_ONLY="0")["cpu_only"] is False
+
+
+def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InvalidSetting, match="did you mean QWEN_DEMO_SERVER_PORT"):
+        parse(QWEN_DEMO_SERVR_PORT="1")
+    with pytest.raises(InvalidSetting, match="QWEN_DEMO_CPU_ONLY is 'maybe'; use 1 or 0"):
+        parse(QWEN_DEMO_CPU_ONLY="maybe")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--share"], "--share is not available yet"),
+        (["--server-port", "0"], "--server-port is 0; give a number from 1 to 65,535"),
+        (["--server-port", "70000"], "--server-port is 70000"),
+        (["--server-name", "evil host"], "--server-name is 'evil host'"),
+        (["--linger=-1"], "--linger is -1.0"),
+        (["--linger=nan"], "--linger is nan"),
+    ],
+)
+def test_bad_values_end_with_one_line_and_status_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(arguments, {}) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--server-port", "abc"], ["--precision", "int3"], ["--serv", "1"]]
+)
+def test_unknown_flags_and_values_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app.main(arguments, {})
+    assert caught.value.code == 2
