@@ -48,6 +48,11 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="number format of the weights (default: %(default)s, what suits the machine)",
     )
     parser.add_argument("--cpu-only", action="store_true", help="leave a GPU alone")
+    parser.add_argument(
+        "--long-context",
+        metavar="METHODS",
+        help="of Qwen-1: ntk, logn, ntk,logn or none (default: as the checkpoint says)",
+    )
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
     parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
     parser.add_argument(
@@ -99,7 +104,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
                 "out; the page is reachable on this machine."
             )
         options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger)
-        load_options = LoadOptions(given.precision, given.cpu_only)
+        load_options = LoadOptions(given.precision, given.cpu_only, given.long_context)
         from ui.web.launch import serve_page  # imports gradio
 
         return serve_page(BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options)), options)

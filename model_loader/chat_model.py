@@ -6,13 +6,14 @@ module knows stop strings and reasoning, and no user interface. Importing it imp
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from model_loader.chat_format.answer_reader import AnswerReader
 from model_loader.chat_format.chatml import ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.messages import Message, check_conversation
+from model_loader.checkpoint.context_length import parse_long_context, switch_long_context
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
 from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting
@@ -77,7 +78,7 @@ class ChatModel:
         check_conversation(messages)
         system = [message for message in messages[:1] if message.role == "system"]
         turns = list(messages[len(system) :])
-        room = self.context_length - sampling.max_new_tokens - len(self._format.answer_start_ids)
+        room = self._max_prompt_tokens(sampling) - len(self._format.answer_start_ids)
         room -= sum(map(self._message_tokens, system))
         costs = [self._message_tokens(message) for message in turns]
         first = 0
@@ -124,9 +125,13 @@ class ChatModel:
     def _message_tokens(self, message: Message) -> int:
         return len(self._format.encode_message(message)) + self._format.separator_tokens
 
+    def _max_prompt_tokens(self, sampling: Sampling) -> int:
+        return min(self.checkpoint.max_prompt_tokens, self.context_length - sampling.max_new_tokens)
+
     def _check_length(self, prompt_tokens: int, sampling: Sampling) -> None:
-        if prompt_tokens + sampling.max_new_tokens > self.context_length:
-            raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, self.context_length)
+        if prompt_tokens > self._max_prompt_tokens(sampling):
+            limit = self._max_prompt_tokens(sampling) + sampling.max_new_tokens
+            raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, limit)
 
 
 def open_chat_model(checkpoint: str, options: LoadOptions, report: ReportProgress) -> ChatModel:
@@ -144,6 +149,9 @@ def open_chat_model(checkpoint: str, options: LoadOptions, report: ReportProgres
     resolved = resolve_checkpoint(
         checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total)))
     )
+    if options.long_context is not None:
+        config = switch_long_context(resolved.config, parse_long_context(options.long_context))
+        resolved = replace(resolved, config=config)
     report(LoadProgress("libraries"))
     from model_loader.engine.engine import Engine  # torch and transformers: seconds
     from model_loader.loading.hardware import probe_hardware

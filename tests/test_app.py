@@ -71,6 +71,7 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
         (["--server-port", "0"], "--server-port is 0; give a number from 1 to 65,535"),
         (["--server-port", "70000"], "--server-port is 70000"),
         (["--server-name", "evil host"], "--server-name is 'evil host'"),
+        (["--long-context", "yarn"], "--long-context is 'yarn'; use ntk, logn"),
         (["--linger=-1"], "--linger is -1.0"),
         (["--linger=nan"], "--linger is nan"),
     ],

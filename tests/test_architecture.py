@@ -20,11 +20,12 @@ LIBRARY_HOMES = {
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),
 }
-FOUNDATION = ("model_loader.errors", "model_loader.events", "model_loader.progress")
+FOUNDATION = ("model_loader.errors", "model_loader.events", "model_loader.progress", "model_loader.byte_level")
 MODEL_LOADER_RULES = {
     "model_loader.errors": (),
     "model_loader.events": (),
     "model_loader.progress": (),
+    "model_loader.byte_level": (),
     "model_loader.checkpoint": (*FOUNDATION, "model_loader.builtin"),
     "model_loader.loading": (*FOUNDATION, "model_loader.checkpoint"),
     "model_loader.engine": (*FOUNDATION, "model_loader.checkpoint", "model_loader.loading"),

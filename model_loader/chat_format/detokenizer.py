@@ -10,6 +10,7 @@ import json
 
 from tokenizers import Tokenizer
 
+from model_loader.byte_level import BYTE_OF_CHARACTER
 from model_loader.errors import CheckpointUnsupported
 
 
@@ -35,7 +36,7 @@ class Vocabulary:
         if token_id in self._added:
             return self._added[token_id]
         token = self._tokenizer.id_to_token(token_id)
-        return b"" if token is None else bytes(_BYTE_OF_CHARACTER[character] for character in token)
+        return b"" if token is None else bytes(BYTE_OF_CHARACTER[character] for character in token)
 
 
 class Detokenizer:
@@ -55,17 +56,3 @@ def _is_byte_level(decoder: dict[str, object] | None) -> bool:
         return False
     steps = decoder.get("decoders", [decoder])
     return isinstance(steps, list) and any(step.get("type") == "ByteLevel" for step in steps)
-
-
-def _character_of_byte() -> dict[int, str]:
-    """The printable stand-in of each byte in a byte-level vocabulary.
-
-    Source: the alphabet of GPT-2's encoder (openai/gpt-2, encoder.py): printable Latin-1 bytes stand for themselves,
-    the others, in order, for the characters from U+0100 on.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + n) for n, byte in enumerate(others)}
-
-
-_BYTE_OF_CHARACTER = {character: byte for byte, character in _character_of_byte().items()}

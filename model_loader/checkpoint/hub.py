@@ -16,7 +16,7 @@ from model_loader.errors import CheckpointNotFound
 if TYPE_CHECKING:
     from model_loader.checkpoint.resolve import ReportBytes
 
-_FILES = ["*.safetensors", "*.json", "*.jinja", "merges.txt"]
+_FILES = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "*.tiktoken"]
 
 
 def fetch(name: str, report: "ReportBytes") -> Path:

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from model_loader import builtin
+from model_loader.checkpoint.context_length import read_context_length
 from model_loader.checkpoint.safetensors_header import WeightsSize, measure_weights
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound, CheckpointUnsupported
 
 BUILTIN_NAME = "builtin"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+_QWEN1_TEMPLATE = "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>"
+"""Qwen-1 brings code instead of a template (`make_context`); this is the part of it that we read."""
 
 ReportBytes = Callable[[int, int], None]
 """Told how many bytes of how many have been fetched."""
@@ -46,12 +50,18 @@ class Checkpoint:
     @property
     def context_length(self) -> int:
         """The longest sequence the model was made for, in tokens."""
-        return int(self.config["max_position_embeddings"])
+        return read_context_length(self.config)
 
     @property
-    def tokenizer_file(self) -> Path:
-        """The fast tokenizer's file."""
-        return self.folder / "tokenizer.json"
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt it should be given; Qwen-1 names one in its generation config."""
+        window = self.generation_config.get("max_window_size")
+        return min(self.context_length, window) if isinstance(window, int) and window > 0 else self.context_length
+
+    @property
+    def is_qwen1(self) -> bool:
+        """Whether it has the layout and the vocabulary of 2023."""
+        return self.config.get("model_type") == "qwen"
 
 
 def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, total: None) -> Checkpoint:
@@ -71,7 +81,7 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
         folder=folder,
         config=config,
         generation_config=_read_json_object(generation_file) if generation_file.exists() else {},
-        chat_template=_read_chat_template(folder),
+        chat_template=_QWEN1_TEMPLATE if config.get("model_type") == "qwen" else _read_chat_template(folder),
         weights=measure_weights(folder),
     )
 
@@ -109,25 +119,16 @@ def _read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unsupported(name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    if config.get("model_type") == "qwen":
-        raise CheckpointUnsupported(
-            f"{name} is a Qwen-1 checkpoint of 2023 (model_type 'qwen'), which this version cannot load yet. "
-            "Use a newer one, such as -c Qwen/Qwen3-4B."
-        )
     if "quantization_config" in config:
         method = dict(config["quantization_config"] or {}).get("quant_method", "unknown")
         raise CheckpointUnsupported(
             f"{name} is quantized ({method}), which this version cannot load yet. Use the checkpoint of the same "
             "name without a quantization suffix."
         )
-    window = config.get("max_position_embeddings")
-    if not isinstance(window, int) or window < 1:
-        raise CheckpointUnsupported(
-            f"{folder / 'config.json'} gives max_position_embeddings {window!r}; a text model has a positive number. "
-            "Use the checkpoint of a text model, such as -c Qwen/Qwen3-4B."
-        )
-    if not (folder / "tokenizer.json").is_file():
-        raise CheckpointDamaged(f"{folder} has no tokenizer.json; fetch the checkpoint again, with its tokenizer.")
+    read_context_length(config)
+    vocabulary = "qwen.tiktoken" if config.get("model_type") == "qwen" else "tokenizer.json"
+    if not (folder / vocabulary).is_file():
+        raise CheckpointDamaged(f"{folder} has no {vocabulary}; fetch the checkpoint again, with its tokenizer.")
 
 
 def _read_chat_template(folder: Path) -> str:

@@ -10,7 +10,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
 
 import torch
 import transformers
@@ -22,6 +24,9 @@ from model_loader.events import FinishReason, Usage, Waiting
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+"""Reads ids `(tokens,)` into a request's cache and returns the logits `(vocab,)` after the last one."""
 
 PREFILL_CHUNK_TOKENS = 512
 """Prompt tokens read in one forward pass; a closed stream is noticed between two of them."""
@@ -135,7 +140,8 @@ class Engine:
         request = job.request
         prompt_ids = torch.tensor(request.prompt_ids, device=self._loaded.input_device)
         cache = transformers.DynamicCache(config=self._loaded.model.config)
-        logits = self._prefill(job, prompt_ids, cache)
+        forward = partial(self._forward, cache, self._loaded.request_arguments(len(request.prompt_ids)))
+        logits = self._prefill(job, prompt_ids, forward)
         if logits is None:
             return
         sampler = Sampler(request.sampling, prompt_ids.to(logits.device), logits.shape[-1])
@@ -147,15 +153,15 @@ class Engine:
             job.output.put(Token(token_id, job.usage(count, now), reason))
             if reason is not None or self._is_abandoned(job):
                 return
-            logits = self._forward(torch.tensor([token_id], device=prompt_ids.device), cache)
+            logits = forward(torch.tensor([token_id], device=prompt_ids.device))
 
-    def _prefill(self, job: "_Job", prompt_ids: torch.Tensor, cache: transformers.Cache) -> torch.Tensor | None:
+    def _prefill(self, job: "_Job", prompt_ids: torch.Tensor, forward: Forward) -> torch.Tensor | None:
         """Logits `(vocab,)` after the last prompt token, or None when the reader left meanwhile."""
         logits = None
         for chunk in prompt_ids.split(PREFILL_CHUNK_TOKENS):
             if self._is_abandoned(job):
                 return None
-            logits = self._forward(chunk, cache)
+            logits = forward(chunk)
         return logits
 
     def _is_abandoned(self, job: "_Job") -> bool:
@@ -164,10 +170,10 @@ class Engine:
             raise _closed()
         return job.is_cancelled
 
-    def _forward(self, ids: torch.Tensor, cache: transformers.Cache) -> torch.Tensor:
+    def _forward(self, cache: transformers.Cache, arguments: dict[str, Any], ids: torch.Tensor) -> torch.Tensor:
         """Reads ids of shape `(tokens,)` into the cache; returns the logits `(vocab,)` after the last one."""
         output = self._loaded.model(
-            input_ids=ids.unsqueeze(0), past_key_values=cache, use_cache=True, logits_to_keep=1, return_dict=True
+            input_ids=ids.unsqueeze(0), past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments
         )
         return output.logits[0, -1]
 

@@ -15,7 +15,9 @@ from transformers.utils import logging as transformers_logging
 
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEnoughMemory
+from model_loader.loading import qwen1
 from model_loader.loading.placement import Placement
+from model_loader.loading.qwen1_tokenizer import load_qwen1_tokenizer
 from model_loader.progress import LoadProgress, ReportProgress
 
 
@@ -45,6 +47,12 @@ class LoadedModel:
         """Rows of the embedding: ids below it may be fed to the model."""
         return cast(torch.Tensor, self.model.get_input_embeddings().weight).shape[0]
 
+    def request_arguments(self, prompt_tokens: int) -> dict[str, Any]:
+        """What the model's `forward` must be given at every step of a request with a prompt of this length."""
+        if isinstance(self.model, qwen1.Qwen1ForCausalLM):
+            return self.model.request_arguments(prompt_tokens)
+        return {}
+
 
 def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgress) -> LoadedModel:
     """Loads tokenizer and weights, reporting the stage "weights".
@@ -54,8 +62,8 @@ def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgr
         CheckpointDamaged: the tokenizer or a weight file does not fit the configuration.
         NotEnoughMemory: the memory ran out although the estimate said it would not.
     """
-    tokenizer = _load_tokenizer(checkpoint)
     report(LoadProgress("weights", 0.0))
+    tokenizer = _load_tokenizer(checkpoint, report)
     transformers_logging.set_verbosity_error()
     previous_hook = transformers_logging.set_tqdm_hook(lambda _make, args, _kwargs: _WeightsBar(args, report))
     try:
@@ -83,8 +91,10 @@ def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgr
 def _from_pretrained(
     checkpoint: Checkpoint, placement: Placement
 ) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
-    return transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[return-value]
+    model_class: Any = qwen1.Qwen1ForCausalLM if checkpoint.is_qwen1 else transformers.AutoModelForCausalLM
+    return model_class.from_pretrained(
         checkpoint.folder,
+        config=qwen1.read_config(checkpoint.config) if checkpoint.is_qwen1 else None,
         dtype=getattr(torch, placement.dtype),
         device_map=placement.device,
         trust_remote_code=False,
@@ -94,13 +104,14 @@ def _from_pretrained(
     )
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+def _load_tokenizer(checkpoint: Checkpoint, report: ReportProgress) -> Tokenizer:
+    if checkpoint.is_qwen1:
+        return load_qwen1_tokenizer(checkpoint.folder, report)
+    file = checkpoint.folder / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(checkpoint.tokenizer_file))
+        return Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointDamaged(
-            f"{checkpoint.tokenizer_file} cannot be read: {_first_line(error)}. Fetch the checkpoint again."
-        ) from None
+        raise CheckpointDamaged(f"{file} cannot be read: {_first_line(error)}. Fetch the checkpoint again.") from None
 
 
 def _refuse_incomplete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:

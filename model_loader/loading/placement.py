@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from model_loader.checkpoint.context_length import parse_long_context
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import InvalidSetting, NotEnoughMemory
 
@@ -31,17 +32,21 @@ class LoadOptions:
     Attributes:
         precision: a number format, or "auto" to let the machine decide.
         cpu_only: no GPU, even where there is one.
+        long_context: "ntk", "logn", "ntk,logn" or "none" instead of what a Qwen-1 checkpoint's configuration says.
 
     Raises:
-        InvalidSetting: the precision is none of the four.
+        InvalidSetting: a value is none of those.
     """
 
     precision: Precision = "auto"
     cpu_only: bool = False
+    long_context: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise InvalidSetting(f"--precision is {self.precision!r}; use one of {', '.join(get_args(Precision))}.")
+        if self.long_context is not None:
+            parse_long_context(self.long_context)
 
 
 @dataclass(frozen=True, slots=True)

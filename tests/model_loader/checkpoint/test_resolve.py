@@ -71,9 +71,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model_type": "qwen"}, "Qwen-1 checkpoint of 2023"),
         ({"quantization_config": {"quant_method": "gptq"}}, r"quantized \(gptq\)"),
         ({"max_position_embeddings": None}, "max_position_embeddings None"),
+        ({"max_position_embeddings": True}, "max_position_embeddings True"),
         ({"max_position_embeddings": 0}, "max_position_embeddings 0"),
     ],
 )

@@ -1,0 +1,179 @@
+"""Qwen-1, the checkpoints of 2023, as a variety of transformers' Qwen2.
+
+The weights are the same up to their names and one matrix that is split in three; transformers' own converters do that
+while they load. What Qwen2 has not is Qwen-1's way to read beyond its training length: a rotary base that grows with
+the prompt (dynamic NTK) and queries that grow with the logarithm of their position (LogN).
+Formulas: QwenLM/Qwen, modeling_qwen.py (December 2023).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import transformers
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from model_loader.errors import CheckpointUnsupported
+
+_ATTENTION = "qwen1_sdpa"
+
+
+class Qwen1Config(transformers.Qwen2Config):
+    """Qwen2's configuration and three facts of Qwen-1.
+
+    Attributes:
+        seq_length: the training length, in tokens; NTK and LogN act beyond it.
+        use_dynamic_ntk, use_logn_attn: whether they do.
+    """
+
+    model_type = "qwen"
+    head_dim: int = 128
+    seq_length: int = 2048
+    use_dynamic_ntk: bool = True
+    use_logn_attn: bool = True
+
+
+def read_config(config: Mapping[str, Any]) -> Qwen1Config:
+    """Qwen-1's `config.json`, in any of its spellings of 2023, in Qwen2's terms.
+
+    Raises:
+        CheckpointUnsupported: it describes a variety that was never published.
+    """
+    hidden_size = _first(config, "hidden_size", "n_embd")
+    num_heads = _first(config, "num_attention_heads", "n_head")
+    kv_channels = config.get("kv_channels", hidden_size // num_heads)
+    for name, found, expected in (
+        ("kv_channels", kv_channels * num_heads, hidden_size),
+        ("rotary_pct", config.get("rotary_pct", 1.0), 1.0),
+        ("no_bias", config.get("no_bias", True), True),
+    ):
+        if found != expected:
+            raise CheckpointUnsupported(
+                f"config.json gives {name} {config.get(name)!r}, which no published Qwen-1 checkpoint has. Use "
+                "Qwen/Qwen-7B-Chat or another of that family."
+            )
+    seq_length = config.get("seq_length", 2048)
+    return Qwen1Config(
+        vocab_size=config.get("padded_vocab_size", config["vocab_size"]),
+        hidden_size=hidden_size,
+        # The original halves it inside the model: gate and up are half as wide as the file says.
+        intermediate_size=_first(config, "intermediate_size", "ffn_hidden_size") // 2,
+        num_hidden_layers=_first(config, "num_hidden_layers", "n_layer"),
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=kv_channels,
+        max_position_embeddings=_first(config, "max_position_embeddings", "n_positions", "seq_length"),
+        rms_norm_eps=config["layer_norm_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": float(config.get("rotary_emb_base", 10_000))},
+        tie_word_embeddings=False,
+        seq_length=seq_length,
+        use_dynamic_ntk=bool(config.get("use_dynamic_ntk", False)),
+        use_logn_attn=bool(config.get("use_logn_attn", False)),
+    )
+
+
+def ntk_alpha(prompt_tokens: int, seq_length: int) -> float:
+    """How much the rotary base is stretched for a prompt: 1 up to the training length, then 3, 7, 15 and so on."""
+    return float(max(2 ** math.ceil(math.log2(prompt_tokens / seq_length) + 1) - 1, 1))
+
+
+def logn_scale(position_ids: torch.Tensor, seq_length: int) -> torch.Tensor:
+    """By how much the queries at these positions (counted from 0, any shape) are multiplied; at least 1."""
+    return (torch.log(position_ids.float() + 1) / math.log(seq_length)).clamp(min=1.0)
+
+
+class Qwen1RotaryEmbedding(torch.nn.Module):
+    """Rotary position embedding whose base may differ from row to row.
+
+    Attributes:
+        alpha: the stretch of each row, shape `(batch,)`, or `(1,)` for all rows; set before every forward pass.
+    """
+
+    def __init__(self, config: Qwen1Config) -> None:
+        super().__init__()
+        self._base = dict(config.rope_parameters or {})["rope_theta"]
+        self._dim = config.head_dim
+        self.alpha = torch.ones(1)
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, each `(batch, length, head_dim)`, in the dtype of `x`."""
+        alpha = self.alpha.to(x.device, torch.float32)[:, None]
+        base = self._base * alpha ** (self._dim / (self._dim - 2))
+        exponents = torch.arange(0, self._dim, 2, device=x.device, dtype=torch.float32) / self._dim
+        angles = position_ids[..., None].float() * (base**-exponents)[:, None, :]
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+class Qwen1ForCausalLM(transformers.Qwen2ForCausalLM):
+    """Qwen2 with Qwen-1's position embedding and, through its attention function, LogN."""
+
+    config_class = Qwen1Config
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq", r"masked_bias", r"logn_tensor"]  # noqa: RUF012
+
+    def __init__(self, config: Qwen1Config) -> None:
+        config._attn_implementation = _ATTENTION
+        super().__init__(config)
+        self.model.rotary_emb = Qwen1RotaryEmbedding(config)
+
+    def request_arguments(self, prompt_tokens: int) -> dict[str, Any]:
+        """What `forward` must be given at every step of a request: its alpha follows from its whole prompt."""
+        is_on = self.config.use_dynamic_ntk
+        return {"rope_alpha": ntk_alpha(prompt_tokens, self.config.seq_length) if is_on else 1.0}
+
+    def forward(self, *args: Any, rope_alpha: float | torch.Tensor = 1.0, **kwargs: Any) -> CausalLMOutputWithPast:
+        """As Qwen2's; `rope_alpha` is one number or a tensor of shape `(batch,)`."""
+        self.model.rotary_emb.alpha = torch.as_tensor(rope_alpha, dtype=torch.float32).reshape(-1)
+        return super().forward(*args, **kwargs)
+
+
+def _logn_attention(
+    module: torch.nn.Module, query: torch.Tensor, *args: Any, position_ids: torch.Tensor, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """SDPA over queries `(batch, heads, length, head_dim)` that were scaled by the logarithm of their position.
+
+    The rotation before it is linear, so scaling the rotated query is scaling the query.
+    """
+    config = cast(Qwen1Config, module.config)
+    if config.use_logn_attn:
+        scale = logn_scale(position_ids, config.seq_length)[:, None, :, None]
+        query = query * scale.to(query.device, query.dtype)
+    return sdpa_attention_forward(module, query, *args, **kwargs)
+
+
+def _first(config: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    raise CheckpointUnsupported(f"config.json gives no {names[0]}. Fetch the checkpoint again.")
+
+
+ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _logn_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+register_checkpoint_conversion_mapping(
+    Qwen1ForCausalLM.__name__,
+    [
+        WeightRenaming(r"transformer\.wte", "model.embed_tokens"),
+        WeightRenaming(r"transformer\.ln_f", "model.norm"),
+        WeightRenaming(r"transformer\.h\.", "model.layers."),
+        WeightRenaming(r"\.ln_1\.", ".input_layernorm."),
+        WeightRenaming(r"\.ln_2\.", ".post_attention_layernorm."),
+        WeightRenaming(r"\.attn\.c_proj", ".self_attn.o_proj"),
+        WeightRenaming(r"\.mlp\.w1", ".mlp.up_proj"),
+        WeightRenaming(r"\.mlp\.w2", ".mlp.gate_proj"),
+        WeightRenaming(r"\.mlp\.c_proj", ".mlp.down_proj"),
+        WeightConverter(
+            ".attn.c_attn",
+            [".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"],
+            operations=[Chunk(dim=0)],
+        ),
+    ],
+    overwrite=True,
+)
