@@ -14,8 +14,9 @@ from typing import Any
 
 from model_loader import builtin
 from model_loader.checkpoint.context_length import read_context_length
-from model_loader.checkpoint.safetensors_header import WeightsSize, measure_weights
-from model_loader.errors import CheckpointDamaged, CheckpointNotFound, CheckpointUnsupported
+from model_loader.checkpoint.quantization import Gptq, read_gptq
+from model_loader.checkpoint.safetensors_header import Weights, list_weights
+from model_loader.errors import CheckpointDamaged, CheckpointNotFound
 
 BUILTIN_NAME = "builtin"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -37,7 +38,8 @@ class Checkpoint:
         config: `config.json`.
         generation_config: `generation_config.json`, empty where there is none.
         chat_template: its Jinja source, read for facts and never run; empty where there is none.
-        weights: how many parameters and bytes its safetensors files hold.
+        weights: what its safetensors files hold.
+        gptq: how its weights are quantized; None when they are not.
     """
 
     name: str
@@ -45,7 +47,8 @@ class Checkpoint:
     config: Mapping[str, Any] = field(repr=False)
     generation_config: Mapping[str, Any] = field(repr=False)
     chat_template: str = field(repr=False)
-    weights: WeightsSize
+    weights: Weights = field(repr=False)
+    gptq: Gptq | None = None
 
     @property
     def context_length(self) -> int:
@@ -74,7 +77,8 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
     """
     folder = _find_folder(name_or_folder, report)
     config = _read_json_object(folder / "config.json")
-    _refuse_unsupported(name_or_folder, folder, config)
+    _refuse_unsupported(folder, config)
+    weights = list_weights(folder)
     generation_file = folder / "generation_config.json"
     return Checkpoint(
         name=name_or_folder,
@@ -82,7 +86,8 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
         config=config,
         generation_config=_read_json_object(generation_file) if generation_file.exists() else {},
         chat_template=_QWEN1_TEMPLATE if config.get("model_type") == "qwen" else _read_chat_template(folder),
-        weights=measure_weights(folder),
+        weights=weights,
+        gptq=_read_quantization(name_or_folder, folder, config, weights),
     )
 
 
@@ -118,17 +123,21 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _refuse_unsupported(name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    if "quantization_config" in config:
-        method = dict(config["quantization_config"] or {}).get("quant_method", "unknown")
-        raise CheckpointUnsupported(
-            f"{name} is quantized ({method}), which this version cannot load yet. Use the checkpoint of the same "
-            "name without a quantization suffix."
-        )
+def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
     read_context_length(config)
     vocabulary = "qwen.tiktoken" if config.get("model_type") == "qwen" else "tokenizer.json"
     if not (folder / vocabulary).is_file():
         raise CheckpointDamaged(f"{folder} has no {vocabulary}; fetch the checkpoint again, with its tokenizer.")
+
+
+def _read_quantization(name: str, folder: Path, config: Mapping[str, Any], weights: Weights) -> Gptq | None:
+    """From `config.json`, or from the file beside it that AutoGPTQ wrote in 2023."""
+    file = folder / "quantize_config.json"
+    section = config.get("quantization_config") or (_read_json_object(file) if file.is_file() else None)
+    if section is None:
+        return None
+    quantized = {each.removesuffix(".qweight") for each in weights.names if each.endswith(".qweight")}
+    return read_gptq(name, section, stores_biases=all(f"{layer}.bias" in weights.names for layer in quantized))
 
 
 def _read_chat_template(folder: Path) -> str:

@@ -16,19 +16,21 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsSize:
-    """How much weights there are.
+class Weights:
+    """What weights there are.
 
     Attributes:
         num_parameters: elements of all tensors.
         num_bytes: bytes of all tensors as they are stored.
+        names: of all tensors.
     """
 
     num_parameters: int
     num_bytes: int
+    names: frozenset[str]
 
 
-def measure_weights(folder: Path) -> WeightsSize:
+def list_weights(folder: Path) -> Weights:
     """Adds up the tensors of every safetensors file in a folder.
 
     Raises:
@@ -43,16 +45,15 @@ def measure_weights(folder: Path) -> WeightsSize:
                 "the safetensors format."
             )
         raise CheckpointDamaged(f"{folder} holds no *.safetensors file; fetch the checkpoint again.")
-    num_parameters = num_bytes = 0
-    for file in files:
-        for tensor in _read_tensors(file):
-            num_parameters += math.prod(tensor["shape"])
-            begin, end = tensor["data_offsets"]
-            num_bytes += end - begin
-    return WeightsSize(num_parameters, num_bytes)
+    tensors = {name: tensor for file in files for name, tensor in _read_tensors(file).items()}
+    return Weights(
+        num_parameters=sum(math.prod(tensor["shape"]) for tensor in tensors.values()),
+        num_bytes=sum(tensor["data_offsets"][1] - tensor["data_offsets"][0] for tensor in tensors.values()),
+        names=frozenset(tensors),
+    )
 
 
-def _read_tensors(file: Path) -> list[dict[str, Any]]:
+def _read_tensors(file: Path) -> dict[str, dict[str, Any]]:
     try:
         with file.open("rb") as stream:
             start = stream.read(8)
@@ -63,8 +64,8 @@ def _read_tensors(file: Path) -> list[dict[str, Any]]:
                 raise ValueError("it has no header")
             stream.seek(8)
             header = json.loads(stream.read(header_bytes))
-            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-            data_end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            data_end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
             expected, found = 8 + header_bytes + data_end, file.stat().st_size
             if found != expected:
                 raise ValueError(f"it has {found:,} bytes where its header says {expected:,}")

@@ -16,7 +16,9 @@ from transformers.utils import logging as transformers_logging
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEnoughMemory
 from model_loader.loading import qwen1
-from model_loader.loading.placement import Placement
+from model_loader.loading.gptq import GptqConfig
+from model_loader.loading.placement import QUANTIZATION_BITS, Placement
+from model_loader.loading.quantize import RoundingConfig
 from model_loader.loading.qwen1_tokenizer import load_qwen1_tokenizer
 from model_loader.progress import LoadProgress, ReportProgress
 
@@ -92,9 +94,15 @@ def _from_pretrained(
     checkpoint: Checkpoint, placement: Placement
 ) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
     model_class: Any = qwen1.Qwen1ForCausalLM if checkpoint.is_qwen1 else transformers.AutoModelForCausalLM
+    config, rounding = _read_config(checkpoint), None
+    if checkpoint.gptq is not None:
+        config.quantization_config = GptqConfig(checkpoint.gptq)
+    elif placement.quantization is not None:
+        rounding = RoundingConfig(QUANTIZATION_BITS[placement.quantization])
     return model_class.from_pretrained(
         checkpoint.folder,
-        config=qwen1.read_config(checkpoint.config) if checkpoint.is_qwen1 else None,
+        config=config,
+        quantization_config=rounding,
         dtype=getattr(torch, placement.dtype),
         device_map=placement.device,
         trust_remote_code=False,
@@ -102,6 +110,12 @@ def _from_pretrained(
         local_files_only=True,
         output_loading_info=True,
     )
+
+
+def _read_config(checkpoint: Checkpoint) -> transformers.PreTrainedConfig:
+    if checkpoint.is_qwen1:
+        return qwen1.read_config(checkpoint.config)
+    return transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
 
 
 def _load_tokenizer(checkpoint: Checkpoint, report: ReportProgress) -> Tokenizer:

@@ -4,23 +4,28 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from model_loader.checkpoint.context_length import parse_long_context
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import InvalidSetting, NotEnoughMemory
 
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32", "int8", "int4"]
 Dtype = Literal["bfloat16", "float16", "float32"]
+Quantization = Literal["int8", "int4"]
 
+QUANTIZATION_BITS: Mapping[Quantization, int] = {"int8": 8, "int4": 4}
 _DTYPES: Mapping[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _BYTES_PER_PARAMETER: Mapping[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+_BYTES_PER_ROUNDED: Mapping[Quantization, float] = {"int8": 1.0, "int4": 0.5 + 4 / 128}
+"""Int4 has a scale and a zero in bfloat16 for each group of 128."""
+_KERNEL_CAPABILITY = (8, 0)
+"""From here on NVIDIA's GPUs compute with packed 4-bit weights."""
 _ROOM_FACTOR = 1.1
 """Activations and a short conversation's keys and values, on top of the weights."""
 _ROOM_BYTES = 300_000_000
 """Libraries' own buffers on a device."""
-
 _SMALL_MODEL_PARAMETERS = 100_000_000
 """Up to here float32 costs little, and its answers are the same on every processor."""
 
@@ -87,21 +92,40 @@ class Placement:
 
     Attributes:
         device: "cuda:0", "mps" or "cpu"; "auto" when accelerate spreads the layers over several GPUs.
-        dtype: the format that weights are kept and computed in.
-        quantization: None; weights are used as they are.
+        dtype: the format that is computed in, and that unquantized weights are kept in.
+        quantization: the format that the linear layers' weights are kept in; None for `dtype`.
         reason: one sentence for the user that says all of it and why.
     """
 
     device: str
     dtype: Dtype
-    quantization: None
+    quantization: Quantization | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One way to keep the weights: its format, its size and the half sentence that says why."""
+
+    dtype: Dtype
+    quantization: Quantization | None
+    weight_bytes: int
+    because: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.quantization or self.dtype
+
+    @property
+    def needed_bytes(self) -> int:
+        return int(self.weight_bytes * _ROOM_FACTOR) + _ROOM_BYTES
 
 
 def choose_placement(checkpoint: Checkpoint, hardware: Hardware, options: LoadOptions) -> Placement:
     """Decides where a checkpoint is loaded: the roomiest GPU, else several together, else the processor.
 
     Raises:
+        InvalidSetting: the weights are quantized already, and not as asked.
         NotEnoughMemory: it fits nowhere that the options allow; the message names what does fit.
     """
     if hardware.gpus and not options.cpu_only:
@@ -109,88 +133,122 @@ def choose_placement(checkpoint: Checkpoint, hardware: Hardware, options: LoadOp
     return _place_on_cpu(checkpoint, hardware, options)
 
 
-def weight_bytes(checkpoint: Checkpoint, dtype: Dtype) -> int:
-    """Bytes that the weights take in a format."""
-    return checkpoint.weights.num_parameters * _BYTES_PER_PARAMETER[dtype]
+def weight_bytes(checkpoint: Checkpoint, dtype: Dtype, quantization: Quantization | None = None) -> int:
+    """Bytes that the weights take in a format; the embedding is never rounded, the last layer to 8 bits at most."""
+    if checkpoint.gptq is not None:
+        return checkpoint.weights.num_bytes
+    parameters = checkpoint.weights.num_parameters
+    if quantization is None:
+        return parameters * _BYTES_PER_PARAMETER[dtype]
+    embedding = int(checkpoint.config.get("vocab_size", 0)) * int(checkpoint.config.get("hidden_size", 0))
+    has_own_head = "lm_head.weight" in checkpoint.weights.names
+    linear = parameters - embedding * (2 if has_own_head else 1)
+    return int(linear * _BYTES_PER_ROUNDED[quantization]) + embedding * _BYTES_PER_PARAMETER[dtype] + embedding
 
 
 def _place_on_gpus(checkpoint: Checkpoint, hardware: Hardware, options: LoadOptions) -> Placement:
     gpu = max(hardware.gpus, key=lambda each: each.free_bytes)
-    dtype = _gpu_dtype(gpu, options.precision)
-    weights = weight_bytes(checkpoint, dtype)
+    together = sum(each.free_bytes for each in hardware.gpus)
     what_it_is = (
         "it is this Mac's GPU" if gpu.capability is None else f"it has compute capability {_dotted(gpu.capability)}"
     )
-    if _needed_bytes(weights) <= gpu.free_bytes:
-        room = f"{_gb(gpu.free_bytes)} free for {_gb(weights)} of weights"
-        reason = f"{dtype} on {gpu.device}, because {what_it_is} and {room}"
-        return Placement(gpu.device, dtype, None, _with_request(reason, options))
-    together = sum(each.free_bytes for each in hardware.gpus)
-    if len(hardware.gpus) > 1 and _needed_bytes(weights) <= together:
-        reason = (
-            f"{dtype} spread over {len(hardware.gpus)} GPUs, because {_gb(weights)} of weights fit none of them alone "
-            f"and together they have {_gb(together)} free"
-        )
-        return Placement("auto", dtype, None, _with_request(reason, options))
+    forms = _gpu_forms(checkpoint, gpu, options.precision)
+    for form in forms:
+        if form.needed_bytes <= gpu.free_bytes:
+            room = f"{_gb(gpu.free_bytes)} free for {_gb(form.weight_bytes)} of weights"
+            reason = f"{form.name} on {gpu.device}, because {what_it_is} and {room}{form.because}"
+            return _placement(gpu.device, form, reason, options)
+        if len(hardware.gpus) > 1 and form.needed_bytes <= together and form.quantization is None:
+            reason = (
+                f"{form.name} spread over {len(hardware.gpus)} GPUs, because {_gb(form.weight_bytes)} of weights fit "
+                f"none of them alone and together they have {_gb(together)} free"
+            )
+            return _placement("auto", form, reason, options)
     place = gpu.device if len(hardware.gpus) == 1 else f"{len(hardware.gpus)} GPUs together"
-    raise NotEnoughMemory(_refusal(checkpoint, dtype, place, together, hardware, options))
+    raise NotEnoughMemory(_refusal(checkpoint, forms[-1], place, together, hardware, options))
 
 
 def _place_on_cpu(checkpoint: Checkpoint, hardware: Hardware, options: LoadOptions) -> Placement:
-    dtype, because = _cpu_dtype(checkpoint, hardware, options.precision)
-    weights = weight_bytes(checkpoint, dtype)
-    if _needed_bytes(weights) > hardware.cpu_free_bytes:
-        raise NotEnoughMemory(_refusal(checkpoint, dtype, "this computer", hardware.cpu_free_bytes, hardware, options))
+    forms = _cpu_forms(checkpoint, hardware, options.precision)
     where = "--cpu-only was given" if options.cpu_only and hardware.gpus else "no GPU was found"
-    room = f"{_gb(hardware.cpu_free_bytes)} are free for {_gb(weights)} of weights"
-    reason = f"{dtype} on cpu, because {where}{because}; {room}"
-    return Placement("cpu", dtype, None, _with_request(reason, options))
+    for form in forms:
+        if form.needed_bytes <= hardware.cpu_free_bytes:
+            room = f"{_gb(hardware.cpu_free_bytes)} are free for {_gb(form.weight_bytes)} of weights"
+            return _placement("cpu", form, f"{form.name} on cpu, because {where}{form.because}; {room}", options)
+    refusal = _refusal(checkpoint, forms[-1], "this computer", hardware.cpu_free_bytes, hardware, options)
+    raise NotEnoughMemory(refusal)
 
 
-def _gpu_dtype(gpu: Gpu, precision: Precision) -> Dtype:
-    if precision != "auto":
-        return _DTYPES[precision]
-    return "bfloat16" if gpu.computes_bfloat16 else "float16"
+def _gpu_forms(checkpoint: Checkpoint, gpu: Gpu, precision: Precision) -> list[_Form]:
+    """What to try on a GPU, in order: bfloat16 or float16, and 4 bits if that does not fit."""
+    packed = "" if gpu.capability and gpu.capability >= _KERNEL_CAPABILITY else "; its weights are unpacked at each use"
+    if fixed := _fixed_form(checkpoint, precision):
+        return [replace(fixed, because=packed if fixed.quantization else "")]
+    whole = _form(checkpoint, "bfloat16" if gpu.computes_bfloat16 else "float16")
+    return [whole, _form(checkpoint, "bfloat16", "int4", _rounding_note(whole) + packed)]
 
 
-def _cpu_dtype(checkpoint: Checkpoint, hardware: Hardware, precision: Precision) -> tuple[Dtype, str]:
-    """The format for the processor and the half sentence that says why; float16 is never chosen, it is slow there."""
-    if precision != "auto":
-        return _DTYPES[precision], ""
-    fits_float32 = _needed_bytes(weight_bytes(checkpoint, "float32")) <= hardware.cpu_free_bytes
+def _cpu_forms(checkpoint: Checkpoint, hardware: Hardware, precision: Precision) -> list[_Form]:
+    """What to try on a processor; float16 only if asked for, it is slow there."""
+    if fixed := _fixed_form(checkpoint, precision):
+        return [fixed]
     is_large = checkpoint.weights.num_parameters > _SMALL_MODEL_PARAMETERS
+    whole = _form(checkpoint, "float32", None, " and this processor is quickest in float32")
+    half = _form(checkpoint, "bfloat16", None, " and float32 would not fit")
+    rounded = _form(checkpoint, "bfloat16", "int4", _rounding_note(half))
     if hardware.cpu_computes_bfloat16 and is_large:
-        return "bfloat16", " and this processor is quickest in bfloat16"
-    if fits_float32:
-        return "float32", " and this processor is quickest in float32"
-    return "bfloat16", " and float32 would not fit"
+        return [replace(half, because=" and this processor is quickest in bfloat16"), rounded]
+    return [whole, half, rounded]
 
 
-def _needed_bytes(weights: int) -> int:
-    return int(weights * _ROOM_FACTOR) + _ROOM_BYTES
+def _fixed_form(checkpoint: Checkpoint, precision: Precision) -> _Form | None:
+    """The one form there is: the checkpoint's own quantization, or what was asked for."""
+    if checkpoint.gptq is not None:
+        own: Quantization = "int4" if checkpoint.gptq.bits == 4 else "int8"
+        if precision not in ("auto", own):
+            raise InvalidSetting(
+                f"--precision is {precision}, but {checkpoint.name} is quantized to {checkpoint.gptq.bits} bits "
+                "already. Leave --precision out, or use the checkpoint's unquantized sibling."
+            )
+        return _form(checkpoint, "bfloat16", own)
+    if precision == "auto":
+        return None
+    if precision in ("int4", "int8"):
+        return _form(checkpoint, "bfloat16", precision)
+    return _form(checkpoint, _DTYPES[precision])
+
+
+def _form(checkpoint: Checkpoint, dtype: Dtype, quantization: Quantization | None = None, because: str = "") -> _Form:
+    return _Form(dtype, quantization, weight_bytes(checkpoint, dtype, quantization), because)
+
+
+def _rounding_note(whole: _Form) -> str:
+    return f" and {_gb(whole.weight_bytes)} in {whole.name} would not fit (rounding to 4 bits costs some quality)"
+
+
+def _placement(device: str, form: _Form, reason: str, options: LoadOptions) -> Placement:
+    if options.precision != "auto":
+        reason += f" (--precision {options.precision} was given)"
+    return Placement(device, form.dtype, form.quantization, reason)
 
 
 def _refusal(
-    checkpoint: Checkpoint, dtype: Dtype, place: str, free_bytes: int, hardware: Hardware, options: LoadOptions
+    checkpoint: Checkpoint, form: _Form, place: str, free_bytes: int, hardware: Hardware, options: LoadOptions
 ) -> str:
     choices = []
-    half = weight_bytes(checkpoint, "bfloat16")
-    if dtype == "float32" and _needed_bytes(half) <= free_bytes:
-        choices.append(f"--precision bf16 (about {_gb(_needed_bytes(half))})")
-    fits_cpu = any(
-        _needed_bytes(weight_bytes(checkpoint, each)) <= hardware.cpu_free_bytes for each in ("float32", "bfloat16")
-    )
-    if hardware.gpus and not options.cpu_only and fits_cpu:
+    if checkpoint.gptq is None:
+        for precision, dtype, quantization in (("bf16", "bfloat16", None), ("int4", "bfloat16", "int4")):
+            smaller = _form(checkpoint, dtype, quantization)  # type: ignore[arg-type]
+            if smaller.needed_bytes < form.needed_bytes and smaller.needed_bytes <= free_bytes:
+                choices.append(f"--precision {precision} (about {_gb(smaller.needed_bytes)})")
+    on_cpu = _cpu_forms(checkpoint, hardware, "auto")
+    if hardware.gpus and not options.cpu_only and on_cpu[-1].needed_bytes <= hardware.cpu_free_bytes:
         choices.append(f"--cpu-only ({_gb(hardware.cpu_free_bytes)} of main memory are free)")
     choices.append("a smaller checkpoint with -c" if choices else "a smaller checkpoint, such as -c builtin")
     return (
-        f"{checkpoint.name} in {dtype} needs about {_gb(_needed_bytes(weight_bytes(checkpoint, dtype)))}; {place} has "
-        f"{_gb(free_bytes)} free. Use {' or '.join(choices)}."
+        f"{checkpoint.name} in {form.name} needs about {_gb(form.needed_bytes)}; {place} has {_gb(free_bytes)} free. "
+        f"Use {' or '.join(choices)}."
     )
-
-
-def _with_request(reason: str, options: LoadOptions) -> str:
-    return reason if options.precision == "auto" else f"{reason} (--precision {options.precision} was given)"
 
 
 def _dotted(capability: tuple[int, int]) -> str:

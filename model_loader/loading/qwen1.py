@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 import transformers
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
+from transformers.core_model_loading import Chunk, ConversionOps, WeightConverter, WeightRenaming
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -155,6 +155,21 @@ def _first(config: Mapping[str, Any], *names: str) -> int:
     raise CheckpointUnsupported(f"config.json gives no {names[0]}. Fetch the checkpoint again.")
 
 
+class _Repeat(ConversionOps):
+    """Gives every target the same tensor: the three parts of a split matrix have the same inputs."""
+
+    def convert(  # type: ignore[override]  # transformers' own operations return bare tensors, too
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        (tensors,) = input_dict.values()
+        tensor = tensors[0] if isinstance(tensors, list) else tensors
+        return {target: tensor.clone() for target in target_patterns}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        raise NotImplementedError("Qwen-1 checkpoints are read, not written")
+
+
 ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _logn_attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 register_checkpoint_conversion_mapping(
@@ -169,10 +184,20 @@ register_checkpoint_conversion_mapping(
         WeightRenaming(r"\.mlp\.w1", ".mlp.up_proj"),
         WeightRenaming(r"\.mlp\.w2", ".mlp.gate_proj"),
         WeightRenaming(r"\.mlp\.c_proj", ".mlp.down_proj"),
-        WeightConverter(
-            ".attn.c_attn",
-            [".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"],
-            operations=[Chunk(dim=0)],
+        *(
+            WeightConverter(
+                f".attn.c_attn.{tensor}",
+                [f".self_attn.{part}_proj.{tensor}" for part in ("q", "k", "v")],
+                operations=[operation],
+            )
+            for tensor, operation in {
+                "weight": Chunk(dim=0),
+                "bias": Chunk(dim=0),
+                "qweight": Chunk(dim=1),
+                "qzeros": Chunk(dim=1),
+                "scales": Chunk(dim=1),
+                "g_idx": _Repeat(),
+            }.items()
         ),
     ],
     overwrite=True,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from model_loader.chat_format.messages import Message
 from model_loader.chat_model import ChatModel, default_sampling, open_chat_model
 from model_loader.checkpoint.resolve import Checkpoint
-from model_loader.checkpoint.safetensors_header import WeightsSize
+from model_loader.checkpoint.safetensors_header import Weights
 from model_loader.engine.request import Sampling
 from model_loader.errors import (
     CheckpointDamaged,
@@ -36,7 +36,7 @@ def text_of(events: list[Event]) -> str:
 
 def checkpoint(generation_config: dict[str, object], context_length: int = 32_768) -> Checkpoint:
     config = {"max_position_embeddings": context_length}
-    return Checkpoint("x", Path("/nowhere"), config, generation_config, "", WeightsSize(1, 1))
+    return Checkpoint("x", Path("/nowhere"), config, generation_config, "", Weights(1, 1, frozenset()))
 
 
 def test_a_stream_ends_with_exactly_one_finished(tiny_model: ChatModel) -> None:

@@ -71,7 +71,12 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"quantization_config": {"quant_method": "gptq"}}, r"quantized \(gptq\)"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantized with 'awq'"),
+        ({"quantization_config": {"quant_method": "nope"}}, r"quantized with 'nope'"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"bits 3; 4, 8 are supported"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 7}}, r"group_size 7"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "desc_act": True}}, "desc_act true"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}}, "'marlin'"),
         ({"max_position_embeddings": None}, "max_position_embeddings None"),
         ({"max_position_embeddings": True}, "max_position_embeddings True"),
         ({"max_position_embeddings": 0}, "max_position_embeddings 0"),

@@ -1,0 +1,137 @@
+"""Linear layers with 4-bit and 8-bit weights on PyTorch's own kernels; no other library is needed.
+
+Int4: groups of input channels share a scale and a zero, `weight = (q - 8) * scale + zero`, q from 0 to 15.
+Int8: every output channel has a scale, `weight = q * scale`, q from -127 to 127.
+The kernels: `_weight_int4pack_mm` (CUDA, compute capability 8.0 and later), `_weight_int4pack_mm_for_cpu` and
+`_weight_int8pack_mm` (CPU). They are quick in bfloat16 only. Elsewhere a layer's weight is unpacked at each use.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+GROUP_SIZE = 128
+"""Input channels that share a scale where we choose it ourselves."""
+KERNEL_GROUP_SIZES = (32, 64, 128, 256)
+_MAX_INT4, _INT4_MIDDLE, _MAX_INT8 = 15, 8, 127
+_CPU_CHANNELS = 16
+"""The CPU kernels want input and output channels in sixteens; zeros are added and their results dropped."""
+_CUDA_INNER_TILES = 8
+
+
+class Int4Linear(nn.Module):
+    """A linear layer of 4-bit weights.
+
+    Attributes:
+        packed: the weights in the kernel's order; two to a byte.
+        scales_and_zeros: `(groups, out_features, 2)` in bfloat16.
+        bias: `(out_features,)` or None.
+        has_kernel: whether the device computes with packed weights; otherwise they are unpacked at each use.
+    """
+
+    def __init__(
+        self, q: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> None:
+        """Packs weights on the device they are on.
+
+        Args:
+            q: `(out_features, in_features)`, whole numbers from 0 to 15.
+            scales, zeros: `(out_features, groups)`; as many input channels to a group as one of the kernels takes.
+            bias: `(out_features,)`.
+        """
+        super().__init__()
+        self.out_features, self.in_features = q.shape
+        self.group_size = self.in_features // scales.shape[1]
+        self.has_kernel = has_int4_kernel(q.device)
+        padding = -self.out_features % _CPU_CHANNELS
+        scales_and_zeros = torch.stack([scales.T, zeros.T], dim=-1).to(torch.bfloat16)
+        self.scales_and_zeros = nn.Buffer(functional.pad(scales_and_zeros, (0, 0, 0, padding)).contiguous())
+        self.packed = nn.Buffer(_pack_int4(functional.pad(q, (0, 0, 0, padding)), self.has_kernel))
+        self.bias = None if bias is None else nn.Buffer(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
+        rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
+        if not self.has_kernel:
+            y = rows @ self.dequantize().to(rows.dtype).T
+        elif rows.device.type == "cpu":
+            y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
+        else:
+            y = torch.ops.aten._weight_int4pack_mm(rows, self.packed, self.group_size, self.scales_and_zeros)
+        y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def dequantize(self) -> torch.Tensor:
+        """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""
+        q = torch.stack([self.packed & 0xF, self.packed >> 4], dim=-1).reshape(-1, self.in_features)
+        scales, zeros = self.scales_and_zeros.float().unbind(-1)
+        groups = q.reshape(q.shape[0], -1, self.group_size).float() - _INT4_MIDDLE
+        weight = groups * scales.T[..., None] + zeros.T[..., None]
+        return weight.reshape(-1, self.in_features)[: self.out_features]
+
+
+class Int8Linear(nn.Module):
+    """A linear layer of 8-bit weights.
+
+    Attributes:
+        q: `(out_features, in_features)` in int8, padded to sixteens.
+        scales: `(out_features,)` in bfloat16, padded likewise.
+        bias: `(out_features,)` or None.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """Rounds a weight `(out_features, in_features)` to the nearest of 255 values per output channel."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        scales = (weight.float().abs().amax(dim=1) / _MAX_INT8).clamp(min=1e-12).to(torch.bfloat16)
+        q = (weight.float() / scales.float()[:, None]).round().clamp(-_MAX_INT8, _MAX_INT8).to(torch.int8)
+        rows, columns = (-size % _CPU_CHANNELS for size in weight.shape)
+        self.q = nn.Buffer(functional.pad(q, (0, columns, 0, rows)).contiguous())
+        self.scales = nn.Buffer(functional.pad(scales, (0, rows)))
+        self.bias = None if bias is None else nn.Buffer(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
+        rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
+        rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
+        if rows.device.type == "cpu":
+            y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
+        else:
+            y = (rows @ self.q.to(rows.dtype).T) * self.scales
+        y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+def round_to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rounds a weight `(out_features, in_features)` to the nearest of 16 values between each group's ends.
+
+    Returns:
+        q, scales and zeros as `Int4Linear` takes them.
+    """
+    group_size = next((size for size in (GROUP_SIZE, 64, 32) if weight.shape[1] % size == 0), None)
+    if group_size is None:
+        raise ValueError(f"{weight.shape[1]} input channels make no whole groups of 32")
+    groups = weight.float().reshape(weight.shape[0], -1, group_size)
+    low, high = groups.amin(dim=-1), groups.amax(dim=-1)
+    # Rounded to bfloat16 first: q is then the nearest value of the weight that the kernel really computes with.
+    scales = ((high - low) / _MAX_INT4).clamp(min=1e-12).to(torch.bfloat16).float()
+    zeros = (low + _INT4_MIDDLE * scales).to(torch.bfloat16).float()
+    q = ((groups - zeros[..., None]) / scales[..., None]).round() + _INT4_MIDDLE
+    return q.clamp(0, _MAX_INT4).to(torch.int32).reshape(weight.shape), scales, zeros
+
+
+def _pack_int4(q: torch.Tensor, has_kernel: bool) -> torch.Tensor:
+    if not has_kernel:
+        pairs = q.to(torch.uint8).reshape(q.shape[0], -1, 2)
+        return (pairs[..., 0] | pairs[..., 1] << 4).contiguous()
+    if q.device.type == "cpu":
+        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(q.to(torch.int32).contiguous(), 1)
+    pairs = q.to(torch.uint8).reshape(q.shape[0], -1, 2)
+    return torch.ops.aten._convert_weight_to_int4pack((pairs[..., 0] << 4 | pairs[..., 1]), _CUDA_INNER_TILES)
+
+
+def has_int4_kernel(device: torch.device) -> bool:
+    """Whether a device computes with packed 4-bit weights."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu"
