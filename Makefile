@@ -33,6 +33,7 @@ format: $(VENV)/.tests ## lay out the code
 bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.start
 	$(BIN)/python -m tests.benchmarks.generation
+	$(BIN)/python -m tests.benchmarks.loading
 
 builtin: $(VENV)/.demo ## train the built-in checkpoint anew (up to 45 minutes on 2 cores)
 	$(BIN)/python -m model_loader.builtin.train

@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model_loader.chat_format.answer_reader import AnswerReader
-from model_loader.chat_format.chatml import ChatML
+from model_loader.chat_format.answer_reader import AnswerReader, TextReader
+from model_loader.chat_format.chatml import IM_END, ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.messages import Message, check_conversation
 from model_loader.checkpoint.context_length import parse_long_context, switch_long_context
@@ -49,6 +49,7 @@ class ChatModel:
         self._format = ChatML(loaded.tokenizer, loaded.checkpoint.chat_template)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._stop_ids = self._format.stop_ids | _eos_ids(loaded.checkpoint)
+        self._is_completion_model = is_completion_model(loaded.checkpoint, loaded.tokenizer.token_to_id(IM_END))
         self.default_sampling = default_sampling(loaded.checkpoint)
 
     @property
@@ -65,6 +66,11 @@ class ChatModel:
     def default_system(self) -> str:
         """The system message that the checkpoint's own template uses; "" when it uses none."""
         return self._format.default_system
+
+    @property
+    def is_completion_model(self) -> bool:
+        """Whether it continues texts and was never taught to chat; chatting with it is possible and disappointing."""
+        return self._is_completion_model
 
     def fit(self, messages: Sequence[Message], sampling: Sampling) -> Fitted:
         """Leaves out whole turns, oldest first, until prompt and answer fit the window.
@@ -98,27 +104,41 @@ class ChatModel:
             InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        if not all(stop):
-            raise InvalidSetting("A stop string is empty; leave it out or give its text.")
+        yield from self._generate(
+            self._format.render(messages), sampling, AnswerReader(self._format, self._vocabulary, stop)
+        )
+
+    def complete(self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = ()) -> Generator[Event]:
+        """How a text goes on, as events: no roles, no system message; for base checkpoints above all.
+
+        Raises (where it is read):
+            ContextLengthExceeded: text and continuation do not fit the window.
+            InvalidSetting: the text or a stop string is empty.
+            GenerationFailed, EngineStopped: as the engine says.
+        """
+        yield from self._generate(
+            self._format.encode_text(text), sampling, TextReader(self._format, self._vocabulary, stop)
+        )
+
+    def _generate(self, prompt_ids: list[int], sampling: Sampling | None, reader: TextReader) -> Generator[Event]:
         sampling = sampling or self.default_sampling
-        prompt_ids = self._format.render(messages)
         self._check_length(len(prompt_ids), sampling)
         request = Request(tuple(prompt_ids), sampling, self._stop_ids)
         with contextlib.closing(self._engine.stream(request)) as tokens:
-            yield from self._read(tokens, AnswerReader(self._format, self._vocabulary, stop))
+            yield from self._read(tokens, reader)
 
     def close(self) -> None:
         """Ends every running answer and frees the engine."""
         self._engine.close()
 
-    def _read(self, tokens: Iterator[Token | Waiting], answer: AnswerReader) -> Iterator[Event]:
+    def _read(self, tokens: Iterator[Token | Waiting], reader: TextReader) -> Iterator[Event]:
         for token in tokens:
             if isinstance(token, Waiting):
                 yield token
                 continue
-            yield from answer.feed(token.id)
-            if token.finish_reason or answer.has_matched_stop:
-                yield from answer.flush()
+            yield from reader.feed(token.id)
+            if token.finish_reason or reader.has_matched_stop:
+                yield from reader.flush()
                 yield Finished(token.finish_reason or "stop", token.usage)
                 return
 
@@ -187,6 +207,14 @@ def default_sampling(checkpoint: Checkpoint) -> Sampling:
     except InvalidSetting as error:
         raise CheckpointDamaged(f"{checkpoint.folder / 'generation_config.json'}: {error}") from None
     return sampling.changed(max_new_tokens=min(sampling.max_new_tokens, longest))
+
+
+def is_completion_model(checkpoint: Checkpoint, im_end_id: int | None) -> bool:
+    """Whether the files describe a base model: Qwen-1 says so, later families let `<|im_end|>` end only a chat."""
+    chat_format = checkpoint.generation_config.get("chat_format")
+    if chat_format is not None:
+        return bool(chat_format == "raw")
+    return im_end_id not in _eos_ids(checkpoint)
 
 
 def _warm_up(chat_model: ChatModel) -> None:

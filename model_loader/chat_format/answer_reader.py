@@ -8,26 +8,49 @@ from collections.abc import Iterator, Sequence
 from model_loader.chat_format.chatml import ChatML
 from model_loader.chat_format.detokenizer import Detokenizer, Vocabulary
 from model_loader.chat_format.splitter import StopStrings
+from model_loader.errors import InvalidSetting
 from model_loader.events import ReasoningDelta, TextDelta
 
 
-class AnswerReader:
-    """Reads one answer; feed it every id in order, then flush it.
+class TextReader:
+    """Reads one continuation of a text; feed it every id in order, then flush it.
 
     Attributes:
         has_matched_stop: whether a stop string appeared in the text; nothing after it is shown.
+
+    Raises:
+        InvalidSetting: a stop string is empty.
     """
 
     def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = ()) -> None:
+        if not all(stop):
+            raise InvalidSetting("A stop string is empty; leave it out or give its text.")
         self._format = chat_format
         self._detokenizer = Detokenizer(vocabulary)
         self._stop = StopStrings(stop)
-        self._is_thinking = chat_format.starts_thinking
-        self._drops_newlines = self._is_thinking  # those between a marker and the first word
 
     @property
     def has_matched_stop(self) -> bool:
         return self._stop.has_matched
+
+    def feed(self, token_id: int) -> Iterator[TextDelta | ReasoningDelta]:
+        """What this id adds: nothing, or one delta."""
+        if token_id not in self._format.stop_ids and (shown := self._stop.feed(self._detokenizer.feed(token_id))):
+            yield TextDelta(shown)
+
+    def flush(self) -> Iterator[TextDelta]:
+        """What was held back as the possible beginning of a stop string."""
+        if held := self._stop.flush():
+            yield TextDelta(held)
+
+
+class AnswerReader(TextReader):
+    """Reads one answer, telling reasoning and text apart."""
+
+    def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = ()) -> None:
+        super().__init__(chat_format, vocabulary, stop)
+        self._is_thinking = chat_format.starts_thinking
+        self._drops_newlines = self._is_thinking  # those between a marker and the first word
 
     def feed(self, token_id: int) -> Iterator[TextDelta | ReasoningDelta]:
         """What this id adds: nothing, or one delta."""
@@ -46,8 +69,3 @@ class AnswerReader:
                 yield ReasoningDelta(piece)
         elif shown := self._stop.feed(piece):
             yield TextDelta(shown)
-
-    def flush(self) -> Iterator[TextDelta]:
-        """What was held back as the possible beginning of a stop string."""
-        if held := self._stop.flush():
-            yield TextDelta(held)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel, default_sampling, open_chat_model
+from model_loader.chat_model import ChatModel, default_sampling, is_completion_model, open_chat_model
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.checkpoint.safetensors_header import Weights
 from model_loader.engine.request import Sampling
@@ -24,7 +24,7 @@ from model_loader.errors import (
 from model_loader.events import Event, Finished, TextDelta
 from model_loader.loading.placement import LoadOptions
 from model_loader.progress import LoadProgress
-from tests.tiny_checkpoint import write_tiny_checkpoint
+from tests.tiny_checkpoint import make_tokenizer, write_tiny_checkpoint
 
 QUESTION = [Message("user", "Tell me about the fox")]
 LONG = Sampling(max_new_tokens=60, temperature=1.2, seed=11)
@@ -64,6 +64,25 @@ def test_a_stop_string_ends_the_answer_before_it(tiny_model: ChatModel) -> None:
     assert isinstance(finished, Finished)
     assert finished.reason == "stop"
     assert 0 < finished.usage.completion_tokens < 60
+
+
+def test_a_text_is_continued_without_roles(tiny_model: ChatModel) -> None:
+    events = list(tiny_model.complete("The quick brown", LONG))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.usage.prompt_tokens == len(make_tokenizer().encode("The quick brown").ids)
+    assert text_of(events) == text_of(list(tiny_model.complete("The quick brown", LONG)))
+    with pytest.raises(InvalidSetting, match="prompt is empty"):
+        list(tiny_model.complete("", LONG))
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "is_base"),
+    [({"chat_format": "raw", "eos_token_id": 1}, True), ({"chat_format": "chatml", "eos_token_id": 1}, False),
+     ({"eos_token_id": [2, 1]}, False), ({"eos_token_id": 1}, True), ({}, True)],
+)  # fmt: skip
+def test_a_base_checkpoint_is_known_by_its_files(generation_config: dict[str, object], is_base: bool) -> None:
+    assert is_completion_model(checkpoint(generation_config), im_end_id=2) is is_base
 
 
 def test_an_empty_stop_string_is_refused(tiny_model: ChatModel) -> None:

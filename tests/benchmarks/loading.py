@@ -1,0 +1,100 @@
+"""Peak memory and seconds of loading a made Qwen-1 checkpoint of 2 GB, in each precision, each in a fresh process.
+
+python -m tests.benchmarks.loading
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from model_loader.checkpoint.resolve import resolve_checkpoint
+from model_loader.loading.placement import Hardware, LoadOptions, choose_placement
+from tests.qwen1_checkpoint import to_qwen1_weights, vocabulary_text
+from tests.tiny_checkpoint import make_tokenizer
+
+HIDDEN, INTERMEDIATE, LAYERS, HEADS, VOCAB = 2048, 5504, 18, 16, 30_000
+PRECISIONS = ("bf16", "fp32", "int8", "int4")
+
+
+def make_checkpoint(folder: Path) -> int:
+    """Writes random bfloat16 weights, one shard for each three layers; returns the largest shard's bytes."""
+    torch.manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return (torch.randn(*shape) * 0.02).bfloat16()
+
+    ends = {"model.embed_tokens.weight": random(VOCAB, HIDDEN), "lm_head.weight": random(VOCAB, HIDDEN)}
+    save_file(to_qwen1_weights({**ends, "model.norm.weight": random(HIDDEN)}), folder / "model-0.safetensors")
+    for first in range(0, LAYERS, 3):
+        shard = {}
+        for layer in range(first, min(first + 3, LAYERS)):
+            prefix = f"model.layers.{layer}"
+            for part in "qkv":
+                shard[f"{prefix}.self_attn.{part}_proj.weight"] = random(HIDDEN, HIDDEN)
+                shard[f"{prefix}.self_attn.{part}_proj.bias"] = random(HIDDEN)
+            shard[f"{prefix}.self_attn.o_proj.weight"] = random(HIDDEN, HIDDEN)
+            for name, shape in (
+                ("gate", (INTERMEDIATE, HIDDEN)),
+                ("up", (INTERMEDIATE, HIDDEN)),
+                ("down", (HIDDEN, INTERMEDIATE)),
+            ):
+                shard[f"{prefix}.mlp.{name}_proj.weight"] = random(*shape)
+            shard |= {f"{prefix}.{norm}_layernorm.weight": random(HIDDEN) for norm in ("input", "post_attention")}
+        save_file(to_qwen1_weights(shard), folder / f"model-{1 + first // 3}.safetensors")
+    config = {
+        "model_type": "qwen", "hidden_size": HIDDEN, "intermediate_size": 2 * INTERMEDIATE, "vocab_size": VOCAB,
+        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "kv_channels": HIDDEN // HEADS,
+        "layer_norm_epsilon": 1e-6, "seq_length": 2048, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "qwen.tiktoken").write_text(vocabulary_text(make_tokenizer()))
+    return max(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def load_once(folder: str, precision: str) -> None:
+    """In a process of its own: loads, and prints peak resident bytes above those of the imports, and seconds."""
+    from model_loader.loading.load import load_model
+
+    checkpoint = resolve_checkpoint(folder)
+    placement = choose_placement(checkpoint, Hardware((), 10**11, False), LoadOptions(precision))  # type: ignore[arg-type]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    begin = time.perf_counter()
+    loaded = load_model(checkpoint, placement, lambda progress: None)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    kept = sum(tensor.nbytes for tensor in (*loaded.model.parameters(), *loaded.model.buffers()))
+    print(json.dumps({"peak_bytes": peak, "kept_bytes": kept, "seconds": seconds}))
+
+
+def main() -> None:
+    """Prints a row for each precision. Files of the checkpoint that are mapped into memory count as resident."""
+    with tempfile.TemporaryDirectory() as folder:
+        shard_bytes = make_checkpoint(Path(folder))
+        rows = {}
+        for precision in PRECISIONS:
+            command = [sys.executable, "-m", "tests.benchmarks.loading", folder, precision]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rows[precision] = json.loads(output.splitlines()[-1])
+    print(f"largest shard {shard_bytes / 1e9:.2f} GB")
+    print(f"{'':6} {'kept':>9} {'peak':>9} {'peak / kept':>12} {'seconds':>8}")
+    for precision, row in rows.items():
+        ratio = row["peak_bytes"] / row["kept_bytes"]
+        print(
+            f"{precision:6} {row['kept_bytes'] / 1e9:6.2f} GB {row['peak_bytes'] / 1e9:6.2f} GB {ratio:12.2f} "
+            f"{row['seconds']:8.1f}"
+        )
+    print(json.dumps({"benchmark": "loading", "shard_bytes": shard_bytes, "rows": rows}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        load_once(*sys.argv[1:])
+    else:
+        main()
