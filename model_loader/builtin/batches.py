@@ -1,0 +1,123 @@
+"""Dialogues as training batches: token ids, and which of them are to be learned.
+
+The ids are exactly what the application sends to a model (`ChatML`, piece by piece), except that a share of the
+merges is left out in what the user says. Learned are the assistant's words and the token that ends them. Rows are
+padded on the right, where a causal model does not look, so no mask is needed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from tokenizers import Tokenizer
+
+from model_loader.builtin.corpus import Corpus
+from model_loader.builtin.dialogues import DialogueWriter
+from model_loader.builtin.tokenizer import with_dropout
+from model_loader.chat_format.chatml import END_OF_TEXT, ChatML
+from model_loader.chat_format.messages import Message
+
+IGNORED = -100
+"""The label of an id that is not learned (torch's `cross_entropy` skips it)."""
+_MERGE_DROPOUT = 0.06
+_DIALOGUES_PER_SORT = 1536
+"""How many dialogues are sorted by length at a time: the more, the less padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids and labels, both (rows, length); the label at a place is the id that stands there."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """How many ids are no padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Length of each row without its padding, (rows,)."""
+        last_learned = (self.labels != IGNORED).int().cumsum(dim=1).argmax(dim=1)
+        return last_learned + 1
+
+
+class DialogueEncoder:
+    """Turns dialogues into ids and labels.
+
+    Args:
+        tokenizer: of the model that is trained.
+        merge_dropout: share of merges left out in what the user says.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, merge_dropout: float = 0.0) -> None:
+        self._chatml = ChatML(tokenizer)
+        self._user_chatml = ChatML(with_dropout(tokenizer, merge_dropout)) if merge_dropout else self._chatml
+        self._newline_ids = self._chatml.encode_text("\n")
+        self._answer_start_ids = self._chatml.answer_start_ids
+        self._im_end_id = self._chatml.encode_message(Message("assistant", ""))[-1]
+        self._padding_id = tokenizer.token_to_id(END_OF_TEXT)
+
+    def encode(self, dialogue: Sequence[Message]) -> tuple[list[int], list[int]]:
+        """Ids and labels of one dialogue, which ends with the assistant's last word."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for message in dialogue:
+            if message.role == "assistant":
+                content = [*self._chatml.encode_text(message.content), self._im_end_id]
+                ids += self._answer_start_ids + content
+                labels += [IGNORED] * len(self._answer_start_ids) + content
+            else:
+                shell = self._chatml.encode_message(Message(message.role, ""))
+                chatml = self._user_chatml if message.role == "user" else self._chatml
+                ids += [*shell[:-1], *chatml.encode_text(message.content), *shell[-1:]]
+            ids += self._newline_ids
+            labels += [IGNORED] * (len(ids) - len(labels))
+        num_last = len(self._newline_ids)
+        return ids[:-num_last], labels[:-num_last]
+
+    def batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
+        """Rows padded on the right to the longest of them."""
+        length = max(len(ids) for ids, _ in rows)
+        return Batch(
+            torch.tensor([ids + [self._padding_id] * (length - len(ids)) for ids, _ in rows]),
+            torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows]),
+        )
+
+
+def training_batches(
+    corpus: Corpus, tokenizer: Tokenizer, seed: int, batch_tokens: int, context_length: int
+) -> Iterator[Batch]:
+    """An endless, seeded stream of batches of at most `batch_tokens` ids each, padding included.
+
+    Dialogues longer than `context_length` are cut at their end.
+    """
+    writer = DialogueWriter(corpus, seed)
+    encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
+    random = Random(seed)
+    while True:
+        rows = [encoder.encode(writer.write()) for _ in range(_DIALOGUES_PER_SORT)]
+        rows = [(ids[:context_length], labels[:context_length]) for ids, labels in rows]
+        rows.sort(key=lambda row: len(row[0]))
+        batches: list[list[tuple[list[int], list[int]]]] = [[]]
+        for row in rows:
+            if len(row[0]) * (len(batches[-1]) + 1) > batch_tokens and batches[-1]:
+                batches.append([])
+            batches[-1].append(row)
+        random.shuffle(batches)
+        yield from (encoder.batch(batch) for batch in batches)
+
+
+def held_out_batches(corpus: Corpus, tokenizer: Tokenizer, rows_per_batch: int = 64) -> Iterator[Batch]:
+    """The held-out questions, each with the first answer of its topic, as batches to measure the loss on."""
+    encoder = DialogueEncoder(tokenizer)
+    rows = []
+    for topic, language, question in corpus.held_out():
+        speech = topic.speech[language]
+        if speech.say and "[name]" not in question + speech.say[0]:
+            rows.append(encoder.encode((Message("user", question), Message("assistant", speech.say[0]))))
+    rows.sort(key=lambda row: len(row[0]))
+    for start in range(0, len(rows), rows_per_batch):
+        yield encoder.batch(rows[start : start + rows_per_batch])

@@ -1,0 +1,275 @@
+// What the page does in the browser: it knows which conversation this tab shows, sends with Enter, turns clicks on
+// rendered messages into clicks on hidden buttons, and tells this browser's other tabs when a conversation changes.
+// It asks nothing of any other host and keeps two ids and the unsent text, nothing else.
+(() => {
+  "use strict";
+  const OWNER = "qwen-chat.owner";
+  const CONVERSATION = "qwen-chat.conversation";
+  const DRAFT = "qwen-chat.draft";
+  const REFRESH_AFTER_MS = 20000;
+  const $ = (selector) => document.querySelector(selector);
+
+  // Storage may be switched off; then the ids last as long as the page.
+  const memory = {};
+  const read = (store, key) => {
+    try {
+      return window[store].getItem(key) || memory[key] || "";
+    } catch {
+      return memory[key] || "";
+    }
+  };
+  const write = (store, key, value) => {
+    memory[key] = value;
+    try {
+      window[store].setItem(key, value);
+    } catch {
+      // kept in memory
+    }
+  };
+  const newId = () =>
+    Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel("qwen-chat") : null;
+  const click = (selector) => $(selector)?.click();
+  const composer = () => $("#box textarea");
+  const isAnswering = () => document.body.dataset.answering === "yes";
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  let hasChanged = false;
+
+  // Values for the server go through hidden boxes, as if typed; Svelte takes them over with its next task.
+  async function submit(button, values) {
+    for (const [name, value] of Object.entries(values)) {
+      const box = $(`#box-${name} textarea`);
+      box.value = value;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    await pause(0);
+    click(button);
+  }
+
+  function identity() {
+    let owner = read("localStorage", OWNER);
+    if (!/^[0-9a-f]{32}$/.test(owner)) {
+      owner = newId();
+      write("localStorage", OWNER, owner);
+    }
+    return { owner, conversation_id: read("sessionStorage", CONVERSATION) };
+  }
+  const attach = () => submit("#do-refresh", identity());
+
+  async function copyAnswer(button, id) {
+    await submit("#do-copy", { message_id: id, raw_text: "" });
+    const box = $("#box-raw_text textarea");
+    for (let waited = 0; !box.value && waited < 3000; waited += 20) await pause(20);
+    if (box.value && (await toClipboard(box.value))) {
+      button.classList.add("is-done");
+      setTimeout(() => button.classList.remove("is-done"), 1600);
+    }
+  }
+
+  async function toClipboard(text) {
+    try {
+      await systemWrite(text);
+      return true;
+    } catch {
+      // No clipboard outside https and localhost: the old way.
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      return done;
+    }
+  }
+
+  // The word joiners that protect formulas and tabs from Gradio are no part of what a user copies, by hand or with the
+  // button of a code block.
+  const systemWrite = navigator.clipboard?.writeText.bind(navigator.clipboard);
+  if (systemWrite) navigator.clipboard.writeText = (text) => systemWrite(text.replaceAll("\u2060", ""));
+  document.addEventListener("copy", (event) => {
+    const text = String(document.getSelection() || "");
+    if (!text.includes("\u2060") || event.target.closest?.("textarea, input")) return;
+    event.clipboardData.setData("text/plain", text.replaceAll("\u2060", ""));
+    event.preventDefault();
+  });
+
+  channel?.addEventListener("message", (event) => {
+    if (event.data && event.data === read("sessionStorage", CONVERSATION)) attach();
+  });
+
+  // The keyboard. While an input method composes, Enter and Escape belong to it.
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      const isComposing = event.isComposing || event.keyCode === 229;
+      if (event.key === "Escape" && !isComposing) {
+        if ($("#panel.open, .sidebar.open")) click(".sidebar.open .toggle-button");
+        else if (isAnswering()) click("#stop");
+      }
+      if (event.key !== "Enter" || event.target !== composer()) return;
+      event.stopImmediatePropagation();
+      if (isComposing || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      send();
+    },
+    true,
+  );
+
+  // A question typed before the page knows its conversation, or after the program was started anew, is sent as soon as
+  // it does.
+  let sendsWhenAttached = false;
+  let recoveredAt = 0;
+  function send() {
+    if (document.body.dataset.attached === "yes") click("#send");
+    else sendsWhenAttached = true;
+  }
+  function recover() {
+    if (!$("#notice .is-no_conversation") || Date.now() - recoveredAt < 5000) return;
+    recoveredAt = Date.now();
+    document.body.dataset.attached = "no";
+    sendsWhenAttached = Boolean(composer().value.trim());
+    attachUntilAnswered();
+  }
+
+  // Clicks on rendered messages. Sanitising leaves classes but no data attributes, so a class carries the id.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#send, #clear, #undo, #do-again, #do-choose, .starter")) {
+      hasChanged = true;
+      document.body.dataset.stale = "no";
+      stick(true);
+      if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
+    }
+    if (event.target.closest?.("#to-end")) toEnd();
+    const button = event.target.closest?.('#chatbot button[class*="act-"]');
+    if (!button) return;
+    const names = [...button.classList];
+    const action = names.find((name) => name.startsWith("act-")).slice(4);
+    const id = (names.find((name) => name.startsWith("id-")) || "id-").slice(3);
+    if (action === "copy") copyAnswer(button, id);
+    else if (action === "again") submit("#do-again", { message_id: id });
+    else if (action === "back" || action === "next") submit("#do-choose", { message_id: id });
+    else if (action === "earlier") {
+      fromEnd = scroller().scrollHeight - scroller().scrollTop;
+      setTimeout(() => (fromEnd = null), 1500);
+      click("#do-earlier");
+    }
+  });
+
+  // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
+  // the end for 300 ms after every update, which is always while an answer streams.
+  const END_PX = 60;
+  let sticks = true;
+  let fromEnd = null;
+  const scroller = () => $("#chatbot .bubble-wrap");
+  const distance = (box) => box.scrollHeight - box.scrollTop - box.clientHeight;
+
+  function stick(value) {
+    sticks = value;
+    document.body.dataset.away = value ? "no" : "yes";
+  }
+  function toEnd() {
+    stick(true);
+    const box = scroller();
+    if (box) box.scrollTop = box.scrollHeight;
+  }
+  function keepPlace() {
+    const box = scroller();
+    if (!box) return;
+    if (fromEnd !== null) box.scrollTop = box.scrollHeight - fromEnd;
+    else if (sticks) box.scrollTop = box.scrollHeight;
+  }
+  function watchScrolling(box) {
+    box.addEventListener("scroll", () => stick(distance(box) < END_PX), { passive: true });
+    const awayByWheel = (event) => event.deltaY < 0 && box.scrollTop > 0 && stick(false);
+    box.addEventListener("wheel", awayByWheel, { passive: true });
+    new ResizeObserver(keepPlace).observe($("#chatbot .message-wrap") || box);
+  }
+
+  // What is shown decides what can be done: one look at the messages after each change of them.
+  function look() {
+    const chatbot = $("#chatbot");
+    const answering = $("#chatbot .foot.live") ? "yes" : "no";
+    const filled = $("#chatbot .message-row") ? "yes" : "no";
+    const { dataset } = document.body;
+    if (dataset.answering !== answering) {
+      if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
+      dataset.answering = answering;
+      $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
+    }
+    if (dataset.filled !== filled) dataset.filled = filled;
+    const box = scroller();
+    if (box && !box.dataset.watched) {
+      box.dataset.watched = "yes";
+      watchScrolling(box);
+    }
+    keepPlace();
+    if (hasChanged) {
+      hasChanged = false;
+      channel?.postMessage(read("sessionStorage", CONVERSATION));
+    }
+    // Gradio names every part by its source, which is HTML for ours, and puts a nameless button inside a button.
+    for (const part of chatbot.querySelectorAll('[aria-label*="<div class"]')) part.removeAttribute("aria-label");
+    for (const arrow of chatbot.querySelectorAll(".thought-group .arrow button:not([tabindex])")) {
+      arrow.tabIndex = -1;
+      arrow.setAttribute("aria-hidden", "true");
+    }
+  }
+
+  function keep() {
+    const id = $("#attached").textContent.trim();
+    if (!/^[0-9a-f]{32}$/.test(id)) return;
+    write("sessionStorage", CONVERSATION, id);
+    document.body.dataset.attached = "yes";
+    if (sendsWhenAttached) click("#send");
+    sendsWhenAttached = false;
+  }
+
+  async function attachUntilAnswered() {
+    while (document.body.dataset.attached !== "yes") {
+      attach();
+      await pause(2000);
+    }
+  }
+
+  function begin() {
+    const chatbot = $("#chatbot");
+    if (!chatbot || !composer() || !$("#do-refresh") || !$("#attached") || !$("#notice")) {
+      setTimeout(begin, 20);
+      return;
+    }
+    new MutationObserver(look).observe(chatbot, { childList: true, subtree: true });
+    new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
+    new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
+    look();
+    attachUntilAnswered();
+    const box = composer();
+    box.setAttribute("enterkeyhint", "send");
+    const draft = read("sessionStorage", DRAFT);
+    if (draft && !box.value) {
+      box.value = draft;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    if (matchMedia("(hover: hover)").matches) box.focus();
+    const toggle = $("#panel .toggle-button");
+    const name = $("#panel .panel-title")?.textContent.trim();
+    const sayState = () => toggle.setAttribute("aria-expanded", String($("#panel").classList.contains("open")));
+    if (toggle && name) {
+      toggle.title = name;
+      toggle.setAttribute("aria-label", name);
+      new MutationObserver(sayState).observe($("#panel"), { attributes: true, attributeFilter: ["class"] });
+      sayState();
+    }
+  }
+  addEventListener("pagehide", () => write("sessionStorage", DRAFT, composer()?.value || ""));
+
+  // A tab that slept (a phone, a laptop) may have lost its place; looking again is cheap.
+  let hiddenAt = 0;
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hiddenAt = Date.now();
+    else if (hiddenAt && Date.now() - hiddenAt > REFRESH_AFTER_MS) attach();
+  });
+  addEventListener("pageshow", (event) => event.persisted && attach());
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
+})();

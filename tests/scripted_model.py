@@ -1,0 +1,177 @@
+"""A stand-in for a loaded model that follows a script, to stage speeds, queues and faults on the page.
+
+It has the shape of `model_loader.chat_model.ChatModel` and `model_loader.background_load.BackgroundLoad` and needs
+neither torch nor files.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from model_loader.chat_format.messages import Message
+from model_loader.engine.request import Sampling
+from model_loader.errors import ContextLengthExceeded, GenerationFailed
+from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
+from model_loader.progress import LoadProgress, Stage
+
+
+@dataclass
+class Script:
+    """What the model does next; tests change it between questions.
+
+    Attributes:
+        answer: the text, or a function of the last question.
+        reasoning: what it thinks first.
+        tokens_per_s: speed; a token is one word with its space.
+        fail_at: number of tokens after which it raises `error`.
+        hang_at: number of tokens after which it says nothing until `released` is set.
+        queue: how many requests are ahead at first; one is served each `queue_step_s`.
+    """
+
+    answer: str | Callable[[str], str] = "One two three four five six seven eight nine ten."
+    reasoning: str = ""
+    tokens_per_s: float = 50.0
+    fail_at: int | None = None
+    error: Exception = field(default_factory=lambda: GenerationFailed("The scripted model failed as it was told to."))
+    hang_at: int | None = None
+    queue: int = 0
+    queue_step_s: float = 0.3
+
+
+@dataclass(frozen=True)
+class ScriptedPlacement:
+    """The part of a placement that front ends read."""
+
+    reason: str = "Scripted answers run on the CPU in float32 because there is nothing to compute."
+
+
+@dataclass(frozen=True)
+class ScriptedFitted:
+    """A conversation cut to the window, as `ChatModel.fit` returns it."""
+
+    messages: tuple[Message, ...]
+    left_out: int
+
+
+class ScriptedModel:
+    """Answers from `script`; `num_streams` says how many streams are open now, `prompts` what was asked."""
+
+    name = "scripted"
+    placement = ScriptedPlacement()
+    default_sampling = Sampling(max_new_tokens=256, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+    default_system = "You are a scripted assistant."
+
+    def __init__(self, script: Script | None = None, context_length: int = 4096) -> None:
+        self.script = script or Script()
+        self.context_length = context_length
+        self.num_streams = 0
+        self.prompts: list[tuple[Message, ...]] = []
+        self.samplings: list[Sampling | None] = []
+        self.released = threading.Event()
+        self._lock = threading.Lock()
+
+    def fit(self, messages: Sequence[Message], sampling: Sampling) -> ScriptedFitted:
+        """Leaves out whole turns; every character counts as one token."""
+        system = [one for one in messages if one.role == "system"]
+        rest = list(messages[len(system) :])
+        left_out = 0
+        while sum(len(one.content) for one in system + rest) > self.context_length:
+            following = next((at for at, one in enumerate(rest[1:], start=1) if one.role == "user"), None)
+            if following is None:
+                raise ContextLengthExceeded(len(rest[-1].content), sampling.max_new_tokens, self.context_length)
+            del rest[:following]
+            left_out += following
+        return ScriptedFitted((*system, *rest), left_out)
+
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling | None = None, *, stop: Sequence[str] = ()
+    ) -> Iterator[Event]:
+        """Follows the script."""
+        script = self.script
+        with self._lock:
+            self.num_streams += 1
+            self.prompts.append(tuple(messages))
+            self.samplings.append(sampling)
+        try:
+            yield from self._events(script, messages[-1].content)
+        finally:
+            with self._lock:
+                self.num_streams -= 1
+
+    def begin_again(self, script: Script) -> None:
+        """Follows another script and forgets what was asked."""
+        self.script = script
+        self.prompts.clear()
+        self.samplings.clear()
+
+    def close(self) -> None:
+        """Lets a hanging stream go."""
+        self.released.set()
+
+    def _events(self, script: Script, question: str) -> Iterator[Event]:
+        began = time.monotonic()
+        for ahead in range(script.queue, -1, -1):
+            yield Waiting(ahead)
+            time.sleep(script.queue_step_s if ahead else 0)
+        answer = script.answer if isinstance(script.answer, str) else script.answer(question)
+        thoughts = [ReasoningDelta(piece) for piece in _words(script.reasoning)]
+        deltas: list[Event] = [*thoughts, *(TextDelta(piece) for piece in _words(answer))]
+        first_token = time.monotonic()
+        for number, delta in enumerate(deltas):
+            if number == script.fail_at:
+                raise script.error
+            if number == script.hang_at:
+                self.released.wait(60)
+            time.sleep(1 / script.tokens_per_s)
+            yield delta
+        decode_s = time.monotonic() - first_token
+        usage = Usage(len(question), len(deltas), 0, 0.0, max(first_token - began, 0.01), decode_s)
+        yield Finished("stop", usage)
+
+
+class ScriptedLoad:
+    """A load whose end the test decides: at once, after `finish()`, or as a failure with `fail()`."""
+
+    def __init__(self, model: ScriptedModel, *, is_loaded: bool = True) -> None:
+        self.model = model
+        self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
+        self.chat_model: ScriptedModel | None = model if is_loaded else None
+        self.error: str | None = None
+        self.has_started = False
+        self._ended = threading.Event()
+        if is_loaded:
+            self._ended.set()
+
+    def start(self) -> None:
+        """Remembers that it was called."""
+        self.has_started = True
+
+    def report(self, stage: Stage, fraction: float | None, detail: str = "") -> None:
+        """The load has come this far."""
+        self.progress = LoadProgress(stage, fraction, detail)
+
+    def finish(self) -> None:
+        """The model is there now."""
+        self.progress, self.chat_model = LoadProgress("ready", 1.0), self.model
+        self._ended.set()
+
+    def fail(self, message: str) -> None:
+        """There will be no model."""
+        self.error = message
+        self._ended.set()
+
+    def wait(self, timeout_s: float | None = None) -> ScriptedModel | None:
+        """As `BackgroundLoad.wait`."""
+        self._ended.wait(timeout_s)
+        return self.chat_model
+
+    def close(self) -> None:
+        """Closes the model."""
+        self.model.close()
+
+
+def _words(text: str) -> list[str]:
+    """The text cut after every space, so that joining the pieces gives it back."""
+    pieces = text.split(" ")
+    return [piece + " " for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])

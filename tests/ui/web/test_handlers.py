@@ -1,0 +1,207 @@
+"""The handlers as a hostile caller would use them: forged values, foreign ids, no session."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
+from ui.chat.answer import Answers
+from ui.chat.conversations import Conversations, StoreLimits
+from ui.web.handlers import Handlers, View
+from ui.web.strings import say
+from ui.web.tabs import Tabs
+
+ALICE, BOB = "a" * 32, "b" * 32
+SETTINGS = (False, "", 0, 0, 0, 0, 0)
+
+
+def request_of(tab: str, language: str = "en") -> Any:
+    return SimpleNamespace(session_hash=tab, headers={"accept-language": language})
+
+
+class Desk:
+    """Handlers over a store of their own."""
+
+    def __init__(self, script: Script | None = None, limits: StoreLimits | None = None) -> None:
+        self.model = ScriptedModel(script or Script(answer="yes", tokens_per_s=2000))
+        load: Any = ScriptedLoad(self.model)
+        self.tabs = Tabs(60)
+        self.answers = Answers(load, self.tabs.num_showing)
+        self.conversations = Conversations(lambda one: self.tabs.num_showing(one) > 0, limits)
+        self.handlers = Handlers(load, self.conversations, self.answers, self.tabs)
+
+    def attach(self, owner: Any, conversation_id: Any, tab: str) -> View:
+        return self.handlers.attach(owner, conversation_id, request_of(tab))[0]
+
+    def ask(self, text: Any, view: Any, tab: str, settings: tuple[Any, ...] = SETTINGS) -> tuple[Any, str, Any]:
+        return self.handlers.ask(request_of(tab), text, view, *settings)
+
+    def finish(self, view: View) -> None:
+        answer = self.answers.running(view.conversation_id)
+        assert answer is None or answer.wait(5)
+
+
+@pytest.mark.parametrize("owner", [None, "", "a" * 31, "A" * 32, "../" * 10, 5, ["a" * 32], "a" * 32 + "\n", {"a": 1}])
+def test_an_owner_that_is_no_id_gets_a_fresh_one(owner: Any) -> None:
+    view = Desk().attach(owner, "", "tab")
+    assert view.owner != owner
+    assert len(view.owner) == 32
+
+
+@pytest.mark.parametrize("conversation_id", [None, "", "../x", "0" * 32, 7, "a" * 33])
+def test_an_unknown_conversation_becomes_a_new_one(conversation_id: Any) -> None:
+    view = Desk().attach(ALICE, conversation_id, "tab")
+    assert len(view.conversation_id) == 32
+    assert view.conversation_id != conversation_id
+
+
+def test_a_foreign_conversation_is_treated_as_a_missing_one() -> None:
+    desk = Desk()
+    hers = desk.attach(ALICE, "", "hers")
+    desk.ask("my secret", hers, "hers")
+    desk.finish(hers)
+    his = desk.attach(BOB, hers.conversation_id, "his")
+    assert his.conversation_id != hers.conversation_id
+    forged = View(BOB, hers.conversation_id)
+    conversation = desk.conversations.find(ALICE, hers.conversation_id)
+    assert conversation is not None
+    before = conversation.path()
+    assert desk.handlers.copy(before[-1].id, forged) == ""
+    desk.handlers.clear(forged)
+    desk.handlers.stop(forged)
+    desk.handlers.regenerate(request_of("his"), before[-1].id, forged, *SETTINGS)
+    desk.handlers.choose(before[-1].id, forged, request_of("his"))
+    desk.ask("into hers", forged, "his")
+    assert conversation.path() == before
+
+
+def test_a_reload_finds_the_same_conversation_and_a_second_tab_a_new_one() -> None:
+    desk = Desk()
+    first = desk.attach(ALICE, "", "one")
+    assert desk.attach(ALICE, first.conversation_id, "two").conversation_id == first.conversation_id
+    assert desk.attach(ALICE, "", "three").conversation_id != first.conversation_id
+
+
+def test_a_new_tab_takes_up_the_last_conversation_when_no_tab_shows_it() -> None:
+    desk = Desk()
+    first = desk.attach(ALICE, "", "one")
+    desk.handlers.detach(request_of("one"))
+    assert desk.attach(ALICE, "", "two").conversation_id == first.conversation_id
+
+
+@pytest.mark.parametrize("view", [None, {"owner": ALICE, "conversation_id": "0" * 32}, "View", View(ALICE, "0" * 32)])
+def test_without_a_conversation_nothing_happens_and_the_user_is_told(view: Any) -> None:
+    desk = Desk()
+    box, notice, _undo = desk.ask("hello", view, "tab")
+    assert box != ""
+    assert say("en", "refused_no_conversation") in notice
+    desk.handlers.stop(view)
+    desk.handlers.clear(view)
+    desk.handlers.undo_clear(view)
+    assert desk.handlers.copy("x", view) == ""
+    assert desk.model.prompts == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        (None, "empty"),
+        ({"a": 1}, "empty"),
+        ("\0", "empty"),
+        ("x" * 65_537, "too_long"),
+    ],
+)
+def test_a_question_that_is_none_is_refused(text: Any, reason: str) -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    _box, notice, _undo = desk.ask(text, view, "tab")
+    assert f"is-{reason}" in notice
+    assert desk.model.prompts == []
+
+
+def test_lone_surrogates_are_replaced_before_anything_is_stored() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    assert desk.ask("a\ud800b", view, "tab")[0] == ""
+    desk.finish(view)
+    assert desk.model.prompts[-1][-1].content == "a?b"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (True, "", float("nan"), 1, 0, 1, 10),
+        (True, "", "0.5", 1, 0, 1, 10),
+        (True, "", 0.5, 7, 0, 1, 10),
+        (True, "", 0.5, 1, 0, 1, 1e12),
+        (True, "", None, 1, 0, 1, 10),
+        (True, "", True, 1, 0, 1, 10),
+    ],
+)
+def test_forged_settings_are_refused_and_nothing_is_asked(settings: tuple[Any, ...]) -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    _box, notice, _undo = desk.ask("hello", view, "tab", settings)
+    assert "is-invalid" in notice
+    assert desk.model.prompts == []
+
+
+def test_settings_of_a_panel_that_was_never_filled_are_not_taken() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab", (False, "evil", 9, 9, 9, 9, 9))
+    desk.finish(view)
+    assert desk.model.samplings[-1] == desk.model.default_sampling
+    assert desk.model.prompts[-1][0].content == desk.model.default_system
+
+
+def test_following_shows_every_state_and_ends_with_the_last() -> None:
+    desk = Desk(Script(answer="one two three four", tokens_per_s=10))
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab")
+
+    async def follow() -> list[Any]:
+        return [shown async for shown in desk.handlers.follow(view, request_of("tab"))]
+
+    states = asyncio.run(follow())
+    assert 3 <= len(states) <= 8
+    assert states[-1][-1]["content"][0]["text"] == "one two three four"
+    assert "act-copy" in states[-1][-1]["content"][-1]["text"]
+
+
+def test_a_second_follower_of_a_tab_leaves_it_to_the_first() -> None:
+    desk = Desk(Script(answer="one two three four", tokens_per_s=20))
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab")
+
+    async def follow() -> list[Any]:
+        return [shown async for shown in desk.handlers.follow(view, request_of("tab"))]
+
+    async def both() -> tuple[list[Any], list[Any]]:
+        first = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        return await follow(), await first
+
+    second, first = asyncio.run(both())
+    assert second == []
+    assert first[-1][-1]["content"][0]["text"] == "one two three four"
+
+
+def test_messages_are_in_the_language_of_the_request() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    _box, notice, _undo = desk.handlers.ask(request_of("tab", "ja"), "", view, *SETTINGS)
+    assert say("ja", "refused_empty") in notice
+
+
+def test_too_many_open_conversations_are_refused_with_a_notice() -> None:
+    desk = Desk(limits=StoreLimits(max_conversations_per_owner=1))
+    desk.attach(ALICE, "", "one")
+    view, attached, _undo, notice = desk.handlers.attach(ALICE, "", request_of("two"))
+    assert attached == ""
+    assert view.conversation_id == ""
+    assert "is-too_many" in notice

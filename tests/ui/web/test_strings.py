@@ -1,0 +1,69 @@
+"""The table of texts: complete in every language, and nothing in it that nobody says."""
+
+import re
+import string
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from model_loader.progress import Stage
+from ui.chat.refusal import Reason
+from ui.web import strings
+from ui.web.panel import SLIDERS
+from ui.web.strings import LANGUAGES, STARTERS, language_of, say, static_strings
+
+TABLE = strings._TABLE
+SOURCES = Path(strings.__file__).parent
+
+
+def figures(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("key", TABLE)
+def test_every_text_exists_in_every_language_with_the_same_figures(key: str) -> None:
+    texts = TABLE[key]
+    assert len(texts) == len(LANGUAGES)
+    assert all(text.strip() for text in texts)
+    assert len({frozenset(figures(text)) for text in texts}) == 1
+
+
+def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py") if path.name != "strings.py")
+    keys = set(re.findall(r'I18N\("(\w+)"\)', code)) | set(re.findall(r'say\([^",]+, "(\w+)"', code))
+    keys |= {f"loading_{stage}" for stage in get_args(Stage)} | {f"refused_{reason}" for reason in get_args(Reason)}
+    keys |= {*STARTERS, *SLIDERS, *(f"{name}_info" for name in SLIDERS)}
+    keys |= {"stopped", "interrupted", "reading", "thinking", "writing"}
+    keys |= {"title", "tokens", "token", "copy", "regenerate", "previous_answer", "next_answer"}
+    assert keys == set(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("en-US,en;q=0.9", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("zh-TW", "zh"),
+        ("ZH", "zh"),
+        ("ja;q=1.0,en", "ja"),
+        ("fr-FR,zh;q=0.9", "en"),
+        ("*", "en"),
+        ("jalapeno", "en"),
+    ],
+)
+def test_the_first_language_of_the_browser_counts(header: str | None, language: str) -> None:
+    assert language_of(header) == language
+
+
+def test_figures_are_filled_in() -> None:
+    assert say("en", "tokens", tokens=12) == "12 tokens"
+    assert say("ja", "queued", ahead=3) == "あと 3 件お待ちください"
+
+
+def test_the_browser_gets_every_chinese_tag() -> None:
+    table = static_strings()
+    assert table["zh-TW"] == table["zh"]
+    assert table["ja"]["send"] == "送信"

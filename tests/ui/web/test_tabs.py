@@ -1,0 +1,58 @@
+"""Open tabs: who looks at what, and that one follower keeps a tab up to date."""
+
+from ui.web.tabs import Tabs
+
+
+def test_a_conversation_is_watched_while_a_tab_shows_it() -> None:
+    tabs = Tabs(60)
+    tabs.enter("one", "conversation")
+    tabs.enter("two", "conversation")
+    assert tabs.num_showing("conversation") == 2
+    assert tabs.is_shown_elsewhere("one", "conversation")
+    tabs.leave("one")
+    tabs.leave("one")
+    assert tabs.num_showing("conversation") == 1
+    assert not tabs.is_shown_elsewhere("two", "conversation")
+
+
+def test_a_tab_that_turns_to_another_conversation_begins_at_its_end() -> None:
+    tabs = Tabs(60)
+    tabs.enter("one", "first")
+    tabs.show_more("one")
+    assert tabs.max_shown("one") == 120
+    tabs.enter("one", "first")
+    assert tabs.max_shown("one") == 120
+    tabs.enter("one", "second")
+    assert tabs.max_shown("one") == 60
+    assert tabs.num_showing("first") == 0
+
+
+def test_one_follower_at_a_time_and_news_make_it_go_on() -> None:
+    tabs = Tabs(60)
+    tabs.enter("one", "conversation")
+    assert tabs.begin_following("one")
+    assert not tabs.begin_following("one")
+    assert not tabs.may_stop_following("one")
+    assert tabs.may_stop_following("one")
+    assert tabs.begin_following("one")
+
+
+def test_a_follower_that_dies_makes_room_for_the_next() -> None:
+    tabs = Tabs(60)
+    tabs.enter("one", "conversation")
+    assert tabs.begin_following("one")
+    tabs.abandon_following("one")
+    assert tabs.begin_following("one")
+
+
+def test_a_tab_that_was_never_entered_is_not_followed() -> None:
+    tabs = Tabs(60)
+    assert not tabs.begin_following("invented")
+    assert tabs.may_stop_following("invented")
+
+
+def test_invented_tabs_cannot_grow_without_end() -> None:
+    tabs = Tabs(60)
+    for number in range(2_100):
+        tabs.enter(str(number), "conversation")
+    assert tabs.num_showing("conversation") == 2_000

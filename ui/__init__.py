@@ -1,0 +1,1 @@
+"""Front ends: readers of a model's events. No torch in here."""

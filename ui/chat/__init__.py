@@ -1,0 +1,1 @@
+"""What all front ends share: conversations, who owns them, and answers that go on without a screen; no widgets."""

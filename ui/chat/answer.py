@@ -1,0 +1,285 @@
+"""An answer on its way: one thread reads a model's events and writes them into a conversation.
+
+What comes in is a conversation and a question in it; what goes out is a growing message that ends in exactly one of
+the states complete, stopped, interrupted or failed, whatever happens. A screen looks at the conversation and may go
+away; when nobody has looked for a while, the answer ends. It knows no widgets and no model, only its stream.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from model_loader.chat_format.messages import Message
+from model_loader.chat_model import ChatModel
+from model_loader.engine.request import Sampling
+from model_loader.errors import ModelLoaderError
+from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Waiting
+from model_loader.progress import LoadProgress
+from ui.chat.conversation import Conversation
+from ui.chat.message import MessageState, StoredMessage
+from ui.chat.refusal import Refused
+
+logger = logging.getLogger(__name__)
+
+LINGER_S = 10.0
+_LOOK_S = 0.2
+_PATIENCE_S = 2.0
+
+
+class ModelSource(Protocol):
+    """Where the model will be: a `BackgroundLoad`."""
+
+    progress: LoadProgress
+    chat_model: ChatModel | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStatus:
+    """What a running answer is doing.
+
+    Attributes:
+        phase: waiting for the model to load, for its turn, for the first token, or being written.
+        ahead: requests served before it, while it is queued.
+        progress: how far the load is, while it waits for it.
+    """
+
+    phase: Literal["loading", "queued", "reading", "thinking", "writing"]
+    ahead: int = 0
+    progress: LoadProgress | None = None
+
+
+class Answer:
+    """One running answer. Any thread may read it, stop it and wait for it.
+
+    Attributes:
+        message_id: the message it writes.
+        status: what it is doing now.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        conversation: Conversation,
+        question_id: str,
+        is_watched: Callable[[], bool],
+        linger_s: float,
+        on_end: Callable[["Answer"], None],
+    ) -> None:
+        self.conversation = conversation
+        self.message_id = conversation.start_answer(question_id).id
+        self.status = AnswerStatus("reading")
+        self._source = source
+        self._question_id = question_id
+        self._settings = conversation.settings
+        self._is_watched = is_watched
+        self._linger_s = linger_s
+        self._on_end = on_end
+        self._ending: MessageState | None = None
+        self._alone_since: float | None = None
+        self._thinks_since: float | None = None
+        self._lock = threading.Lock()
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="answer", daemon=True)
+
+    def start(self) -> None:
+        """Begins. Call it once."""
+        self._thread.start()
+
+    def end_as(self, state: Literal["stopped", "interrupted"]) -> None:
+        """Asks it to end with what it has; the first request counts. Returns at once."""
+        self._ending = self._ending or state
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until the message has its final state; False when the time is over first."""
+        return self._has_ended.wait(timeout_s)
+
+    def give_up(self) -> None:
+        """Ends the message now, although the model has not come back; what it still says is thrown away."""
+        self._end(self._ending or "interrupted")
+
+    def _run(self) -> None:
+        try:
+            chat_model = self._wait_for_model()
+            if chat_model is not None:
+                self._read(chat_model)
+        except ModelLoaderError as error:
+            self._end("failed", error=str(error))
+        except Exception:
+            fault_id = uuid.uuid4().hex[:8]
+            logger.exception("Answer failed, fault %s", fault_id)
+            self._end("failed", fault_id=fault_id)
+        finally:
+            self._end(self._ending or "interrupted")
+
+    def _wait_for_model(self) -> ChatModel | None:
+        while not self._should_end():
+            if self._source.chat_model is not None:
+                return self._source.chat_model
+            if self._source.error is not None:
+                raise ModelLoaderError(self._source.error)
+            self.status = AnswerStatus("loading", progress=self._source.progress)
+            time.sleep(_LOOK_S)
+        return None
+
+    def _read(self, chat_model: ChatModel) -> None:
+        self.status = AnswerStatus("reading")
+        sampling = chat_model.default_sampling.changed(**self._settings.sampling)
+        messages = self._prompt(chat_model, sampling)
+        with contextlib.closing(chat_model.stream(messages, sampling)) as events:
+            for event in events:
+                self._take(event)
+                if self._has_ended.is_set() or self._should_end():
+                    return
+        if not self._has_ended.is_set():
+            raise RuntimeError("the model's stream ended without a Finished event")
+
+    def _prompt(self, chat_model: ChatModel, sampling: Sampling) -> Sequence[Message]:
+        """The branch as the model reads it; answers that never began are no part of it."""
+        system = self._settings.system
+        system = chat_model.default_system if system is None else system
+        said = [one for one in self.conversation.path_to(self._question_id) if one.text]
+        prompt = [Message("system", system)] if system.strip() else []
+        prompt += [Message(one.role, one.text) for one in said]
+        fitted = chat_model.fit(prompt, sampling)
+        if fitted.left_out:
+            reads_from = said[min(fitted.left_out, len(said) - 1)].id
+            self.conversation.amend(self.message_id, left_out=fitted.left_out, reads_from=reads_from)
+        return fitted.messages
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Waiting(ahead=ahead):
+                self.status = AnswerStatus("queued", ahead) if ahead else AnswerStatus("reading")
+            case ReasoningDelta(text=text):
+                self._thinks_since = self._thinks_since or time.monotonic()
+                self.status = AnswerStatus("thinking")
+                self.conversation.grow(self.message_id, reasoning=text)
+            case TextDelta(text=text):
+                self._end_reasoning()
+                self.status = AnswerStatus("writing")
+                self.conversation.grow(self.message_id, text)
+            case Finished(reason=reason, usage=usage):
+                self._end("complete", finish_reason=reason, usage=usage)
+
+    def _end_reasoning(self) -> None:
+        if self._thinks_since is not None:
+            self.conversation.amend(self.message_id, reasoning_s=time.monotonic() - self._thinks_since)
+            self._thinks_since = None
+
+    def _should_end(self) -> bool:
+        """Whether the user has stopped it, or nobody has looked at it for long enough."""
+        if self._is_watched():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+        elif time.monotonic() - self._alone_since >= self._linger_s:
+            self.end_as("interrupted")
+        return self._ending is not None
+
+    def _end(self, state: MessageState, **facts: object) -> None:
+        with self._lock:
+            if self._has_ended.is_set():
+                return
+            self._end_reasoning()
+            self.conversation.amend(self.message_id, state=state, **facts)
+            self._on_end(self)
+            self._has_ended.set()
+
+
+class Answers:
+    """The running answers, at most one for each conversation.
+
+    Args:
+        source: where the model will be.
+        num_viewers: how many screens show a conversation, by its id.
+        linger_s: seconds an answer goes on while nobody looks.
+    """
+
+    def __init__(self, source: ModelSource, num_viewers: Callable[[str], int], linger_s: float = LINGER_S) -> None:
+        self._source = source
+        self._num_viewers = num_viewers
+        self._linger_s = linger_s
+        self._lock = threading.Lock()
+        self._running: dict[str, Answer] = {}
+        self._is_closed = False
+
+    def ask(self, conversation: Conversation, text: str) -> Answer:
+        """Adds a question and begins to answer it.
+
+        Raises:
+            Refused: the conversation's last answer is still being written, or the program is ending.
+        """
+        return self._start(conversation, lambda: conversation.add_user(text).id)
+
+    def regenerate(self, conversation: Conversation, message_id: str) -> Answer:
+        """Begins another answer beside one that has ended.
+
+        Raises:
+            Refused: as `ask` does, or there is no such answer.
+        """
+        message = conversation.find(message_id)
+        if message is None or message.role != "assistant" or message.parent_id is None:
+            raise Refused("nothing_to_repeat")
+        question_id = message.parent_id
+        return self._start(conversation, lambda: question_id)
+
+    def running(self, conversation_id: str) -> Answer | None:
+        """The conversation's answer if it has not ended."""
+        with self._lock:
+            return self._running.get(conversation_id)
+
+    def stop(self, conversation_id: str) -> bool:
+        """Ends the conversation's answer and waits for that; False if there is none. May be called at any time."""
+        answer = self.running(conversation_id)
+        if answer is None:
+            return False
+        answer.end_as("stopped")
+        if not answer.wait(_PATIENCE_S):
+            answer.give_up()
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        """Refuses new questions and ends every answer as interrupted, those that hang as well."""
+        with self._lock:
+            self._is_closed = True
+            running = list(self._running.values())
+        for answer in running:
+            answer.end_as("interrupted")
+        deadline = time.monotonic() + timeout_s
+        for answer in running:
+            if not answer.wait(max(0.0, deadline - time.monotonic())):
+                answer.give_up()
+
+    def _start(self, conversation: Conversation, find_question: Callable[[], str]) -> Answer:
+        with self._lock:
+            if self._is_closed:
+                raise Refused("closing")
+            if conversation.id in self._running:
+                raise Refused("still_answering")
+            answer = Answer(
+                self._source,
+                conversation,
+                find_question(),
+                is_watched=lambda: self._num_viewers(conversation.id) > 0,
+                linger_s=self._linger_s,
+                on_end=self._forget,
+            )
+            self._running[conversation.id] = answer
+        answer.start()
+        return answer
+
+    def _forget(self, answer: Answer) -> None:
+        with self._lock:
+            if self._running.get(answer.conversation.id) is answer:
+                del self._running[answer.conversation.id]
+
+
+def last_answer(path: Sequence[StoredMessage]) -> StoredMessage | None:
+    """The answer at the end of a branch, if it ends in one."""
+    return path[-1] if path and path[-1].role == "assistant" else None

@@ -1,0 +1,183 @@
+"""Opens the page's port, then starts loading the model, and ends both in order.
+
+What comes in is a load that has not begun and options; what goes out is a running page or, from `serve_page`, the
+exit status after a signal. The port opens before torch is imported, because that takes the interpreter for seconds.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from model_loader.background_load import BackgroundLoad
+from model_loader.errors import InvalidSetting
+from ui.chat.answer import Answers
+from ui.chat.conversations import Conversations
+from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
+from ui.web.fragments import STATIC
+from ui.web.handlers import Handlers
+from ui.web.options import PageOptions
+from ui.web.page import I18N, build_page
+from ui.web.render import SHOWN_MESSAGES
+from ui.web.tabs import Tabs
+from ui.web.theme import page_theme
+
+_MAX_THREADS = 256
+_ANSWERS_END_S = 3.0
+_QUEUE_ENDS_S = 3.0
+_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+
+
+class ServedPage:
+    """A page whose port is open.
+
+    Attributes:
+        url: where it is.
+        conversations, answers, tabs: what it shows; tests look at them.
+    """
+
+    def __init__(self, load: BackgroundLoad, options: PageOptions, *, max_shown: int = SHOWN_MESSAGES) -> None:
+        self.tabs = Tabs(max_shown)
+        self.answers = Answers(load, self.tabs.num_showing, options.linger_s)
+        self.conversations = Conversations(self._is_open)
+        _check_port(options)
+        self._load = load
+        self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
+        os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
+        self.blocks = build_page(Handlers(load, self.conversations, self.answers, self.tabs))
+        self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
+        self.url = self._open_port(options)
+
+    def close(self) -> None:
+        """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
+        self.answers.close(_ANSWERS_END_S)
+        deadline = time.monotonic() + _QUEUE_ENDS_S
+        while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.blocks.close(verbose=False)
+        self._load.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _is_open(self, conversation_id: str) -> bool:
+        return self.tabs.num_showing(conversation_id) > 0 or self.answers.running(conversation_id) is not None
+
+    def _open_port(self, options: PageOptions) -> str:
+        _app, url, _share_url = self.blocks.launch(
+            server_name=options.server_name,
+            server_port=options.server_port,
+            inbrowser=options.inbrowser,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            show_error=False,
+            run_history=False,
+            footer_links=[],
+            enable_monitoring=False,
+            pwa=False,
+            ssr_mode=False,
+            mcp_server=False,
+            strict_cors=True,
+            allowed_paths=[],
+            state_session_capacity=500,
+            max_file_size="1mb",
+            max_threads=_MAX_THREADS,
+            app_kwargs={"lifespan": guard_whole_app(page_policy(options, os.environ)), "openapi_url": None},
+            i18n=I18N,
+            theme=page_theme(),
+            head=page_head(),
+        )
+        return url
+
+
+def launch_page(load: BackgroundLoad, options: PageOptions) -> ServedPage:
+    """Opens the port, then begins to load the model.
+
+    Raises:
+        InvalidSetting: the address and port cannot be listened on.
+    """
+    page = ServedPage(load, options)
+    load.start()
+    return page
+
+
+def serve_page(load: BackgroundLoad, options: PageOptions) -> int:
+    """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
+
+    Raises:
+        InvalidSetting: the address and port cannot be listened on.
+    """
+    has_signal = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        if has_signal.is_set():
+            os._exit(1)
+        has_signal.set()
+
+    page = launch_page(load, options)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    print(f"The page is at {page.url}", flush=True)
+    while not has_signal.wait(0.5):
+        pass
+    print("Ending; unfinished answers are kept as they are.", flush=True)
+    page.close()
+    return 0
+
+
+def page_head() -> str:
+    """What goes into the page's head: `static/head.html` with style and script in their places.
+
+    The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
+    """
+    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("app.css", "page.js"))
+    head = (STATIC / "head.html").read_text(encoding="utf-8")
+    head = head.replace("<!-- app.css -->", f"<style>\n{style}</style>")
+    return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
+
+
+def _check_port(options: PageOptions) -> None:
+    """Says what is wrong before Gradio does: it would name no remedy and leave a socket open."""
+    host = options.server_name.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, options.server_port), family=family).close()
+    except OSError as error:
+        raise InvalidSetting(
+            f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
+            f"{error.strerror or error}. Stop the program that does, or give another --server-port or --server-name."
+        ) from None
+
+
+def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
+    """What the guard lets through to this page: its routes, and the names it is reached by.
+
+    On a Hugging Face Space the page stands in a frame behind a proxy that speaks https for it.
+    """
+    hosts = [environment["SPACE_HOST"]] if environment.get("SPACE_HOST") else []
+    if options.server_name in _ANY_ADDRESS:
+        hosts += [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
+    else:
+        hosts.append(options.server_name)
+    return GuardPolicy(
+        routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
+        allowed_hosts=tuple(hosts),
+        frame_ancestors=("https://huggingface.co",) if environment.get("SPACE_ID") else (),
+        trusted_proxy=bool(environment.get("SPACE_ID")),
+    )
+
+
+def _own_addresses() -> list[str]:
+    """The addresses that this machine would use to reach others; nothing is sent to find them."""
+    found = []
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            found.append(str(probe.getsockname()[0]))
+    return found

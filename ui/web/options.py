@@ -1,0 +1,33 @@
+"""What the user asks of the page; its defaults are the ones that the command line quotes. Imports no gradio."""
+
+from dataclasses import dataclass
+
+from model_loader.errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """Where the page is and how it behaves.
+
+    Attributes:
+        server_name: address to listen on.
+        server_port: TCP port to listen on.
+        inbrowser: whether to open the default browser once the port is open.
+        linger_s: seconds that an answer goes on after the last tab that shows it was closed.
+
+    Raises:
+        InvalidSetting: a value is out of range.
+    """
+
+    server_name: str = "127.0.0.1"
+    server_port: int = 8000
+    inbrowser: bool = False
+    linger_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.server_name.strip() or any(each.isspace() or each == "/" for each in self.server_name):
+            raise InvalidSetting(f"--server-name is {self.server_name!r}; give an address such as 127.0.0.1.")
+        if not 1 <= self.server_port <= 65_535:
+            raise InvalidSetting(f"--server-port is {self.server_port}; give a number from 1 to 65,535.")
+        if not 0 <= self.linger_s <= 3600:
+            raise InvalidSetting(f"--linger is {self.linger_s}; give seconds from 0 to 3,600.")

@@ -1,0 +1,222 @@
+"""What is on the page, and which click calls which handler.
+
+Only the Chatbot is written to while an answer streams, and it is never an input: the server knows the conversation,
+a caller could forge it. Whatever changes with the conversation is part of the Chatbot's messages. `static/page.js`
+turns clicks on them, the keyboard and other tabs into clicks on the hidden buttons here, with values in the hidden
+boxes. No event has a `js` argument and nothing is a `gr.HTML`: both need `unsafe-eval`, which the page forbids.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui.web.fragments import fill
+from ui.web.handlers import Handlers
+from ui.web.markdown import LATEX_DELIMITERS
+from ui.web.panel import SLIDER_STEPS, SLIDERS, slider_range
+from ui.web.strings import STARTERS, say, static_strings
+
+I18N = gr.I18n(**static_strings())
+
+_LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components that events read and write."""
+
+    view: gr.State
+    owner: gr.Textbox
+    conversation_id: gr.Textbox
+    message_id: gr.Textbox
+    raw_text: gr.Textbox
+    attached: gr.Markdown
+    brand: gr.Markdown
+    clear: gr.Button
+    status: gr.Markdown
+    starters: list[gr.Button]
+    chatbot: gr.Chatbot
+    undo_bar: gr.Row
+    undo: gr.Button
+    notice: gr.Markdown
+    box: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    card: gr.Markdown
+    is_filled: gr.State
+    system: gr.Textbox
+    sliders: list[gr.Slider]
+    reset: gr.Button
+    triggers: dict[str, gr.Button]
+
+    @property
+    def settings(self) -> list[Any]:
+        """The side panel as `read_settings` takes it."""
+        return [self.is_filled, self.system, *self.sliders]
+
+
+def build_page(handlers: Handlers) -> gr.Blocks:
+    """The whole page; nothing in here takes time."""
+    with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
+        parts = _lay_out()
+        _wire_coming_and_going(page, parts, handlers)
+        _wire_asking(parts, handlers)
+        _wire_looking(parts, handlers)
+    return page
+
+
+def _lay_out() -> _Parts:
+    hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
+    for name in ("owner", "conversation_id", "message_id", "raw_text"):
+        hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
+    hidden["attached"] = gr.Markdown(visible="hidden", elem_id="attached")
+    panel = _lay_out_panel()
+    with gr.Column(elem_id="stage"):
+        with gr.Row(elem_id="top"):
+            brand = gr.Markdown(fill("brand", title=say("en", "title"), name="", state="loading"), elem_id="brand")
+            clear = gr.Button(I18N("clear"), elem_id="clear", size="sm")
+        status = gr.Markdown("", elem_id="status")
+        with gr.Column(elem_id="welcome"):
+            gr.Markdown(I18N("greeting"), elem_id="greeting")
+            gr.Markdown(I18N("greeting_more"), elem_id="greeting-more")
+            with gr.Row(elem_id="starters"):
+                starters = [gr.Button(I18N(key), elem_classes="starter", size="sm") for key in STARTERS]
+        chatbot = gr.Chatbot(
+            elem_id="chatbot",
+            label=I18N("conversation"),
+            show_label=False,
+            container=False,
+            height="100%",
+            layout="bubble",
+            buttons=[],
+            autoscroll=False,
+            latex_delimiters=LATEX_DELIMITERS,
+            sanitize_html=True,
+            allow_tags=False,
+            feedback_options=None,
+        )
+        with gr.Column(elem_id="dock"):
+            gr.Button(I18N("to_end"), elem_id="to-end", size="sm")
+            with gr.Row(elem_id="undo-bar", visible=False) as undo_bar:
+                gr.Markdown(I18N("cleared"))
+                undo = gr.Button(I18N("undo"), elem_id="undo", size="sm")
+            notice = gr.Markdown("", elem_id="notice")
+            with gr.Row(elem_id="composer"):
+                box = gr.Textbox(
+                    lines=1,
+                    max_lines=10,
+                    label=I18N("message"),
+                    placeholder=I18N("placeholder"),
+                    show_label=False,
+                    container=False,
+                    elem_id="box",
+                    scale=1,
+                )
+                stop = gr.Button(I18N("stop"), elem_id="stop")
+                send = gr.Button(I18N("send"), variant="primary", elem_id="send")
+            gr.Markdown(I18N("hint"), elem_id="hint")
+    tasks = ("refresh", "copy", "again", "choose", "earlier")
+    triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
+    return _Parts(
+        brand=brand,
+        clear=clear,
+        status=status,
+        starters=starters,
+        chatbot=chatbot,
+        undo_bar=undo_bar,
+        undo=undo,
+        notice=notice,
+        box=box,
+        send=send,
+        stop=stop,
+        triggers=triggers,
+        **panel,
+        **hidden,
+    )
+
+
+def _lay_out_panel() -> dict[str, Any]:
+    with gr.Sidebar(I18N("settings"), position="right", open=False, width=340, elem_id="panel"):
+        gr.Markdown(I18N("settings"), elem_classes="panel-title")
+        card = gr.Markdown("", elem_id="card")
+        system = gr.Textbox(
+            label=I18N("system"), info=I18N("system_info"), lines=3, max_lines=10, interactive=False, elem_id="system"
+        )
+        sliders = []
+        for name in SLIDERS:
+            low, high = slider_range(name)
+            slider = gr.Slider(
+                low,
+                high,
+                value=low,
+                step=SLIDER_STEPS[name],
+                label=I18N(name),
+                info=I18N(f"{name}_info"),
+                interactive=False,
+                elem_id=f"set-{name}",
+                buttons=[],
+            )
+            sliders.append(slider)
+        reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
+    return {"card": card, "system": system, "sliders": sliders, "reset": reset}
+
+
+def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -> None:
+    attached = parts.triggers["refresh"].click(
+        handlers.attach,
+        [parts.owner, parts.conversation_id],
+        [parts.view, parts.attached, parts.undo_bar, parts.notice],
+        trigger_mode="always_last",
+        **_LIGHT,
+    )
+    attached.then(handlers.follow, parts.view, parts.chatbot, **_STREAM)
+    attached.then(
+        handlers.watch_load,
+        parts.view,
+        [parts.status, parts.brand, parts.card, *parts.settings, parts.reset],
+        **_STREAM,
+    )
+    page.unload(handlers.detach)
+
+
+def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
+    view_and_settings = [parts.view, *parts.settings]
+    asked = parts.send.click(
+        handlers.ask, [parts.box, *view_and_settings], [parts.box, parts.notice, parts.undo_bar], **_LIGHT
+    )
+    _show(asked, parts, handlers)
+    for key, starter in zip(STARTERS, parts.starters, strict=True):
+        ask_starter = handlers.asking(key)
+        _show(starter.click(ask_starter, view_and_settings, [parts.notice, parts.undo_bar], **_LIGHT), parts, handlers)
+    parts.stop.click(handlers.stop, parts.view, None, **_LIGHT)
+    again = parts.triggers["again"].click(
+        handlers.regenerate, [parts.message_id, *view_and_settings], parts.notice, **_LIGHT
+    )
+    _show(again, parts, handlers)
+    changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
+    gr.on(
+        [parts.system.blur, *changed],
+        handlers.keep_settings,
+        view_and_settings,
+        parts.notice,
+        trigger_mode="always_last",
+        **_LIGHT,
+    )
+    parts.reset.click(handlers.reset_settings, parts.view, [*parts.settings, parts.reset], **_LIGHT)
+
+
+def _wire_looking(parts: _Parts, handlers: Handlers) -> None:
+    triggers = parts.triggers
+    _show(parts.clear.click(handlers.clear, parts.view, [parts.undo_bar, parts.notice], **_LIGHT), parts, handlers)
+    _show(parts.undo.click(handlers.undo_clear, parts.view, parts.undo_bar, **_LIGHT), parts, handlers)
+    chosen = triggers["choose"].click(handlers.choose, [parts.message_id, parts.view], parts.notice, **_LIGHT)
+    _show(chosen, parts, handlers)
+    _show(triggers["earlier"].click(handlers.show_earlier, None, None, **_LIGHT), parts, handlers)
+    triggers["copy"].click(handlers.copy, [parts.message_id, parts.view], parts.raw_text, **_LIGHT)
+
+
+def _show(changed: Any, parts: _Parts, handlers: Handlers) -> None:
+    """After a change: shows the conversation while it moves."""
+    changed.then(handlers.follow, parts.view, parts.chatbot, **_STREAM)

@@ -1,0 +1,106 @@
+"""The side panel and the load's progress: what the model is, how it answers, how far it has come.
+
+What comes in is a load and a conversation's settings; what goes out are values for the panel's components, in the
+order in which `page` lists them. It knows no events.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from model_loader.chat_model import ChatModel
+from model_loader.engine.request import SAMPLING_RANGES
+from model_loader.errors import InvalidSetting
+from model_loader.progress import LoadProgress
+from ui.chat.answer import ModelSource
+from ui.chat.conversation import Settings
+from ui.web.fragments import Fragment, fill
+from ui.web.strings import Language, say
+
+SLIDERS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
+SLIDER_STEPS = {"temperature": 0.05, "top_p": 0.01, "top_k": 1, "repetition_penalty": 0.01, "max_new_tokens": 1}
+_WHOLE = ("top_k", "max_new_tokens")
+_SLIDER_HIGHS = {"top_k": 200.0}  # the range's own end would leave no room for the values people use
+_NO_STATUS = ""
+
+
+def slider_range(name: str, context_length: int | None = None) -> tuple[float, float]:
+    """The least and greatest value of a slider; the longest answer leaves a quarter of the window to the question."""
+    allowed = SAMPLING_RANGES[name]
+    high = _SLIDER_HIGHS.get(name, allowed.high)
+    if name == "max_new_tokens" and context_length is not None:
+        high = min(high, max(1, context_length * 3 // 4))
+    return allowed.low, high
+
+
+def load_view(language: Language, progress: LoadProgress) -> tuple[Any, ...]:
+    """The page while the model loads: the status line and the brand line; everything else stays."""
+    percent = None if progress.fraction is None else round(100 * progress.fraction)
+    status = fill(
+        "progress",
+        stage=say(language, f"loading_{progress.stage}"),
+        detail=progress.detail or ("" if percent is None else f"{percent} %"),
+        kind="unknown" if percent is None else "known",
+        percent=str(percent or 0),
+        note=say(language, "loading_note"),
+    )
+    return (status, _brand(language, say(language, "no_model_yet"), "loading"), *[gr.skip()] * (len(SLIDERS) + 4))
+
+
+def model_view(language: Language, load: ModelSource, settings: Settings) -> tuple[Any, ...]:
+    """The page once the load has ended: status line, brand, card, and then what `settings_view` gives."""
+    chat_model = load.chat_model
+    if chat_model is None:
+        title = say(language, "load_failed")
+        status = fill("load_failed", title=title, text=load.error or "")
+        return (status, _brand(language, title, "failed"), *[gr.skip()] * (len(SLIDERS) + 4))
+    return (
+        _NO_STATUS,
+        _brand(language, chat_model.name, "ready"),
+        _card(language, chat_model),
+        *settings_view(chat_model, settings),
+    )
+
+
+def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
+    """The settings as the next answer will use them: that they are known, system prompt, sliders, reset button."""
+    system = chat_model.default_system if settings.system is None else settings.system
+    sliders = []
+    for name in SLIDERS:
+        value = settings.sampling.get(name, getattr(chat_model.default_sampling, name))
+        low, high = slider_range(name, chat_model.context_length)
+        sliders.append(gr.update(value=value, minimum=low, maximum=max(high, value), interactive=True))
+    return True, gr.update(value=system, interactive=True), *sliders, gr.update(interactive=True)
+
+
+def read_settings(values: Sequence[Any], chat_model: ChatModel) -> Settings | None:
+    """What of the side panel differs from the model's defaults; None while the panel has not been filled.
+
+    Raises:
+        InvalidSetting: a value is no number inside its range.
+    """
+    is_filled, system, *numbers = values
+    if is_filled is not True:
+        return None
+    defaults = chat_model.default_sampling
+    given = {name: _number(name, number) for name, number in zip(SLIDERS, numbers, strict=True)}
+    defaults.changed(**given)  # raises for a value out of range
+    changed = {name: value for name, value in given.items() if value != getattr(defaults, name)}
+    has_own_system = isinstance(system, str) and system != chat_model.default_system
+    return Settings(system if has_own_system else None, changed)
+
+
+def _number(name: str, value: Any) -> float | int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidSetting(f"{name} is {value!r}; give a number.")
+    return int(value) if name in _WHOLE and value == value // 1 else value
+
+
+def _brand(language: Language, model: str, state: str) -> Fragment:
+    return fill("brand", title=say(language, "title"), name=model, state=state)
+
+
+def _card(language: Language, chat_model: ChatModel) -> Fragment:
+    window = say(language, "context_length", tokens=f"{chat_model.context_length:,}")
+    return fill("model_card", name=chat_model.name, reason=chat_model.placement.reason, window=window)

@@ -1,0 +1,145 @@
+"""A conversation as the list of messages that the Chatbot shows.
+
+What comes in is a branch of stored messages and what the running answer is doing; what goes out is a new list of
+dictionaries with text blocks. Never a bare string: Gradio would strip its indentation. It knows no events.
+"""
+
+from typing import Any
+
+from ui.chat.answer import Answer, AnswerStatus
+from ui.chat.conversation import Conversation
+from ui.chat.message import StoredMessage
+from ui.web.fragments import Fragment, fill, join
+from ui.web.markdown import normalise
+from ui.web.strings import Language, say
+
+SHOWN_MESSAGES = 60
+
+Shown = dict[str, Any]
+
+
+class Transcript:
+    """Renders one conversation for one screen; keeps what it made of messages that no longer change."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._cache: dict[str, tuple[tuple[object, ...], list[Shown]]] = {}
+
+    def render(self, conversation: Conversation, answer: Answer | None, max_shown: int) -> list[Shown]:
+        """The newest messages of the branch on screen, at most about `max_shown`, beginning with a question."""
+        path = conversation.path()
+        first = _first_shown(path, max_shown)
+        shown: list[Shown] = []
+        if first:
+            text = say(self._language, "earlier", messages=min(first, SHOWN_MESSAGES))
+            shown.append(_block("assistant", fill("earlier", text=text)))
+        reads_from, left_out = (path[-1].reads_from, path[-1].left_out) if path else (None, 0)
+        for message in path[first:]:
+            if message.id == reads_from:
+                text = say(self._language, "left_out", messages=left_out)
+                shown.append(_block("assistant", fill("left_out", text=text)))
+            is_last = message is path[-1]
+            siblings = conversation.siblings(message.id) if is_last else ()
+            live = answer.status if answer is not None and answer.message_id == message.id else None
+            shown += self._message(message, is_last, siblings, live)
+        return shown
+
+    def _message(
+        self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...], live: AnswerStatus | None
+    ) -> list[Shown]:
+        if message.role == "user":
+            return self._cached(message, (message,), lambda: [_block("user", normalise(message.text))])
+        if message.state == "streaming":
+            return self._live_answer(message, live or AnswerStatus("reading"))
+        return self._cached(message, (message, is_last, siblings), lambda: self._answer(message, is_last, siblings))
+
+    def _cached(self, message: StoredMessage, key: tuple[object, ...], make: Any) -> list[Shown]:
+        known = self._cache.get(message.id)
+        if known is None or known[0] != key:
+            known = self._cache[message.id] = (key, make())
+        return known[1]
+
+    def _live_answer(self, message: StoredMessage, status: AnswerStatus) -> list[Shown]:
+        return self._body(message, fill("live", text=live_text(self._language, status)))
+
+    def _answer(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
+        facts = Fragment(" · ".join(fill("fact", text=fact) for fact in figures(self._language, message)))
+        foot = fill("foot", id=message.id, actions=join(self._actions(message, is_last, siblings)), facts=facts)
+        if message.state != "failed":
+            return self._body(message, foot)
+        text = message.error or say(self._language, "fault", fault_id=message.fault_id or "?")
+        return self._body(message, join([fill("failure", text=text), foot]))
+
+    def _actions(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Fragment]:
+        actions = []
+        if message.text:
+            actions.append(self._action("copy", message.id, "copy"))
+        if is_last:
+            actions.append(self._action("again", message.id, "regenerate"))
+        if len(siblings) > 1:
+            at = siblings.index(message.id)
+            previous, following = siblings[at - 1], siblings[(at + 1) % len(siblings)]
+            actions.append(self._action("back", previous, "previous_answer"))
+            actions.append(fill("fact", text=f"{at + 1}/{len(siblings)}"))
+            actions.append(self._action("next", following, "next_answer"))
+        return actions
+
+    def _action(self, action: str, message_id: str, label: str) -> Fragment:
+        return fill("action", action=action, id=message_id, label=say(self._language, label))
+
+    def _body(self, message: StoredMessage, foot: Fragment) -> list[Shown]:
+        shown = []
+        if message.reasoning:
+            shown.append(self._reasoning(message))
+        blocks = [{"type": "text", "text": normalise(message.text)}] if message.text else []
+        return [*shown, {"role": "assistant", "content": [*blocks, {"type": "text", "text": str(foot)}]}]
+
+    def _reasoning(self, message: StoredMessage) -> Shown:
+        is_over = message.reasoning_s is not None or message.state != "streaming"
+        title = say(self._language, "thinking")
+        if message.reasoning_s is not None:
+            title = say(self._language, "thought", seconds=f"{message.reasoning_s:.1f}")
+        thought = _block("assistant", normalise(message.reasoning))
+        return {**thought, "metadata": {"title": title, "status": "done" if is_over else "pending"}}
+
+
+def figures(language: Language, message: StoredMessage) -> list[str]:
+    """What is said about an ended answer, in order: how it ended, tokens, tokens/s, time to the first token."""
+    facts = []
+    if message.state in ("stopped", "interrupted"):
+        facts.append(say(language, message.state))
+    usage = message.usage
+    if usage is not None:
+        counted = "token" if usage.completion_tokens == 1 else "tokens"
+        facts.append(say(language, counted, tokens=f"{usage.completion_tokens:,}"))
+        if usage.tokens_per_s is not None:
+            facts.append(say(language, "speed", speed=f"{usage.tokens_per_s:.1f}"))
+        facts.append(say(language, "first_token", seconds=f"{usage.first_token_s:.2f}"))
+    if message.finish_reason == "length":
+        facts.append(say(language, "cut"))
+    if message.left_out:
+        facts.append(say(language, "left_out_short", messages=message.left_out))
+    return facts
+
+
+def live_text(language: Language, status: AnswerStatus) -> str:
+    """What a running answer is doing, in a few words."""
+    if status.phase == "queued":
+        return say(language, "queued", ahead=status.ahead)
+    if status.phase == "loading" and status.progress is not None:
+        stage = say(language, f"loading_{status.progress.stage}")
+        percent = "" if status.progress.fraction is None else f" {status.progress.fraction:.0%}"
+        return f"{stage}{percent}"
+    return say(language, "writing" if status.phase == "loading" else status.phase)
+
+
+def _first_shown(path: tuple[StoredMessage, ...], max_shown: int) -> int:
+    """Position of the first message on screen: the oldest question among the newest `max_shown` messages."""
+    first = max(0, len(path) - max_shown)
+    while 0 < first < len(path) and path[first].role != "user":
+        first += 1
+    return first
+
+
+def _block(role: str, text: str) -> Shown:
+    return {"role": role, "content": [{"type": "text", "text": str(text)}]}

@@ -1,0 +1,91 @@
+"""The browser tabs that are open now, and what each of them shows.
+
+A tab is named by Gradio's session hash, which anybody could guess or invent: it only says that somebody looks and how
+far back, never whose conversation it is. It knows no widgets.
+"""
+
+import threading
+from dataclasses import dataclass
+
+_MAX_TABS = 2_000
+
+
+@dataclass(slots=True)
+class _Tab:
+    conversation_id: str
+    max_shown: int
+    is_following: bool = False
+    has_news: bool = False
+
+
+class Tabs:
+    """All open tabs. All methods may be called from any thread."""
+
+    def __init__(self, shown_messages: int) -> None:
+        self._shown_messages = shown_messages
+        self._lock = threading.Lock()
+        self._tabs: dict[str, _Tab] = {}
+
+    def enter(self, tab_id: str, conversation_id: str) -> None:
+        """This tab shows that conversation now. Beyond 2,000 tabs the one that came first is forgotten."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            if tab is None:
+                while len(self._tabs) >= _MAX_TABS:
+                    del self._tabs[next(iter(self._tabs))]
+                self._tabs[tab_id] = _Tab(conversation_id, self._shown_messages)
+            elif tab.conversation_id != conversation_id:
+                tab.conversation_id, tab.max_shown = conversation_id, self._shown_messages
+
+    def leave(self, tab_id: str) -> None:
+        """This tab was closed or reloaded."""
+        with self._lock:
+            self._tabs.pop(tab_id, None)
+
+    def num_showing(self, conversation_id: str) -> int:
+        """How many tabs show the conversation."""
+        with self._lock:
+            return sum(tab.conversation_id == conversation_id for tab in self._tabs.values())
+
+    def is_shown_elsewhere(self, tab_id: str, conversation_id: str) -> bool:
+        """Whether a tab other than this one shows the conversation."""
+        with self._lock:
+            others = (tab for one, tab in self._tabs.items() if one != tab_id)
+            return any(tab.conversation_id == conversation_id for tab in others)
+
+    def max_shown(self, tab_id: str) -> int:
+        """How many messages the tab shows at most."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            return self._shown_messages if tab is None else tab.max_shown
+
+    def show_more(self, tab_id: str) -> None:
+        """Shows one page of messages more."""
+        with self._lock:
+            if tab_id in self._tabs:
+                self._tabs[tab_id].max_shown += self._shown_messages
+
+    def begin_following(self, tab_id: str) -> bool:
+        """Whether the caller is to keep this tab up to date; if another does already, that one is told to go on."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            if tab is None:
+                return False
+            tab.has_news = tab.is_following
+            was_following, tab.is_following = tab.is_following, True
+            return not was_following
+
+    def may_stop_following(self, tab_id: str) -> bool:
+        """Whether the follower is done; False when it was told to go on since it last asked."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            if tab is None:
+                return True
+            tab.is_following, tab.has_news = tab.has_news, False
+            return not tab.is_following
+
+    def abandon_following(self, tab_id: str) -> None:
+        """The follower has ended without asking, because the tab or its task has."""
+        with self._lock:
+            if tab_id in self._tabs:
+                self._tabs[tab_id].is_following = False
