@@ -110,7 +110,7 @@
       event.stopImmediatePropagation();
       if (isComposing || event.shiftKey || event.altKey) return;
       event.preventDefault();
-      send();
+      if (composer().value.trim()) send();
     },
     true,
   );
@@ -160,6 +160,7 @@
   const END_PX = 60;
   let sticks = true;
   let fromEnd = null;
+  let lastTop = 0; // where the page itself or the user has scrolled to
   const scroller = () => $("#chatbot .bubble-wrap");
   const distance = (box) => box.scrollHeight - box.scrollTop - box.clientHeight;
 
@@ -167,34 +168,46 @@
     sticks = value;
     document.body.dataset.away = value ? "no" : "yes";
   }
-  function toEnd() {
-    stick(true);
-    const box = scroller();
-    if (box) box.scrollTop = box.scrollHeight;
-  }
   function keepPlace() {
     const box = scroller();
-    if (!box) return;
-    if (fromEnd !== null) box.scrollTop = box.scrollHeight - fromEnd;
-    else if (sticks) box.scrollTop = box.scrollHeight;
+    if (!box || (fromEnd === null && !sticks)) return;
+    box.scrollTop = box.scrollHeight - (fromEnd ?? 0);
+    lastTop = box.scrollTop;
+  }
+  function toEnd() {
+    stick(true);
+    keepPlace();
   }
   function watchScrolling(box) {
-    box.addEventListener("scroll", () => stick(distance(box) < END_PX), { passive: true });
+    // Upwards leaves the end with the first pixel, or the next update would undo a smooth scroll; only downwards
+    // finds it again. Content that shrinks moves up as well, but stays at the end.
+    const moved = () => {
+      if (box.scrollTop < lastTop && distance(box) > 2) stick(false);
+      else if (box.scrollTop > lastTop && distance(box) < END_PX) stick(true);
+      lastTop = box.scrollTop;
+    };
+    box.addEventListener("scroll", moved, { passive: true });
     const awayByWheel = (event) => event.deltaY < 0 && box.scrollTop > 0 && stick(false);
     box.addEventListener("wheel", awayByWheel, { passive: true });
     new ResizeObserver(keepPlace).observe($("#chatbot .message-wrap") || box);
   }
 
   // What is shown decides what can be done: one look at the messages after each change of them.
-  function look() {
+  const SETTLED_MS = 120;
+  function look(hasLooked = false) {
     const chatbot = $("#chatbot");
     const answering = $("#chatbot .foot.live") ? "yes" : "no";
     const filled = $("#chatbot .message-row") ? "yes" : "no";
     const { dataset } = document.body;
     if (dataset.answering !== answering) {
-      if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
-      dataset.answering = answering;
-      $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
+      // While Gradio swaps the parts of a message, the live line is missing for a moment.
+      if (answering === "no" && dataset.answering === "yes" && !hasLooked) {
+        setTimeout(() => look(true), SETTLED_MS);
+      } else {
+        if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
+        dataset.answering = answering;
+        $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
+      }
     }
     if (dataset.filled !== filled) dataset.filled = filled;
     const box = scroller();
@@ -237,7 +250,7 @@
       setTimeout(begin, 20);
       return;
     }
-    new MutationObserver(look).observe(chatbot, { childList: true, subtree: true });
+    new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
     look();

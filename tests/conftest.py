@@ -8,6 +8,8 @@ import pytest
 from model_loader.chat_model import ChatModel, open_chat_model
 from model_loader.loading.placement import LoadOptions
 
+pytest_plugins = ("tests.browser",)
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

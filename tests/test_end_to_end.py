@@ -25,7 +25,6 @@ from tests.browser import output_folder, watch
 from ui.web.launch import ServedPage, launch_page
 from ui.web.options import PageOptions
 
-pytest_plugins = ("tests.browser",)
 # Gradio leaves its event loop and some sockets to the garbage collector when a page is closed.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -19,7 +19,7 @@ DEPENDENT_TOPICS = frozenset(
 )
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
-_NUM_TURNS_WEIGHTS = (44, 20, 13, 7, 5, 3, 2, 1, 1, 1, 1, 1, 0.5, 0.5)
+_NUM_TURNS_WEIGHTS = (70, 13, 8, 4, 2, 1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 _LONG_ANSWER_WEIGHT = 0.5
 """How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
 
@@ -81,18 +81,18 @@ class DialogueWriter:
     def _turn(self, language: str, last: Answer | None, name: str) -> tuple[str, Answer, str]:
         """A question, its answer, and the name of the person who asks as far as it is known then."""
         draw = self._random.random()
-        if draw < 0.07:
+        if draw < (0.04 if last is None else 0.08):
             name = self._phrasing.name(language)
             return self._question("tell_name", language, name), self._answer("tell_name", language, name), name
-        if draw < (0.17 if name else 0.09):
+        if draw < (0.28 if name else 0.09):
             topic = "ask_name" if name else "name_unknown"
             return self._question("ask_name", language), self._answer(topic, language, name), name
-        if draw < (0.35 if last else 0.19):
+        if draw < (0.55 if last else 0.11):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < 0.58:
+        if draw < (0.68 if last else 0.36):
             return self._unrelated(language), self._answer("refuse", language), name
-        if draw < 0.585:
+        if draw < (0.685 if last else 0.37):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choices(self._topics, self._weights)[0].name
         return self._question(topic, language), self._answer(topic, language), name

@@ -111,12 +111,15 @@ class Phrasing:
                 text = text[:1].upper() + text[1:]
             elif draw < 0.52:
                 text = text.upper()
-            if self._random.random() < 0.06:
+            if self._random.random() < 0.12:
                 words = text.split(" ")
-                if len(words) > 4:
+                if len(words) > 3:
                     del words[self._random.randrange(len(words))]
                     text = " ".join(words)
-        if self._random.random() < (0.15 if language == "en" else 0.05):
+        elif self._random.random() < 0.1 and len(text) > 6:
+            at = self._random.randrange(len(text) - 2)
+            text = text[:at] + text[at + self._random.randint(1, 2) :]
+        if self._random.random() < (0.12 if language == "en" else 0.03):
             text = self._with_a_typo(text)
         return text
 

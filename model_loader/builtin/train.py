@@ -143,12 +143,27 @@ def save_checkpoint(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path)
     save_tokenizer(tokenizer, folder, CONTEXT_LENGTH)
 
 
-def make_checkpoint(output: Path, recipe: Recipe, device: str, is_evaluated: bool = True) -> None:
-    """Trains, evaluates if asked to, and puts the finished checkpoint in the place of `output`."""
+def make_checkpoint(
+    output: Path, recipe: Recipe, device: str, *, is_evaluated: bool = True, start: Path | None = None
+) -> None:
+    """Trains, evaluates if asked to, and puts the finished checkpoint in the place of `output`.
+
+    Args:
+        output: the folder to write; what is there is replaced.
+        recipe: how to train.
+        device: where to train.
+        is_evaluated: whether the card gets the evaluation's figures.
+        start: a checkpoint to train further; None begins with random weights and a new tokenizer.
+    """
     corpus = read_corpus()
     torch.manual_seed(recipe.seed)
-    tokenizer = train_tokenizer(_tokenizer_texts(corpus, recipe.seed), _VOCAB_SIZE)
-    model = new_model(tokenizer).to(device)  # type: ignore[arg-type]
+    if start is None:
+        tokenizer = train_tokenizer(_tokenizer_texts(corpus, recipe.seed), _VOCAB_SIZE)
+        model = new_model(tokenizer)
+    else:
+        tokenizer = Tokenizer.from_file(str(start / "tokenizer.json"))
+        model = Qwen2ForCausalLM.from_pretrained(start, dtype=torch.float32)
+    model = model.to(device)  # type: ignore[arg-type]
     print(f"{model.num_parameters():,} parameters, {tokenizer.get_vocab_size():,} tokens, on {device}", flush=True)
     batches = training_batches(corpus, tokenizer, recipe.seed, recipe.batch_tokens, recipe.train_context)
     figures = train_model(model, batches, list(held_out_batches(corpus, tokenizer)), recipe)
@@ -216,9 +231,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=default.seed, help=f"seed of everything (default: {default.seed})")
     parser.add_argument("--device", default=_best_device(), help="torch device (default: a GPU if there is one)")
     parser.add_argument("--skip-evaluation", action="store_true", help="write the checkpoint without measuring it")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to train further, in place of random weights")
     arguments = parser.parse_args()
     recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
-    make_checkpoint(arguments.output, recipe, arguments.device, not arguments.skip_evaluation)
+    make_checkpoint(
+        arguments.output, recipe, arguments.device, is_evaluated=not arguments.skip_evaluation, start=arguments.start
+    )
 
 
 if __name__ == "__main__":

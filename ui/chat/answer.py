@@ -21,12 +21,11 @@ from model_loader.errors import ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Waiting
 from model_loader.progress import LoadProgress
 from ui.chat.conversation import Conversation
-from ui.chat.message import MessageState, StoredMessage
+from ui.chat.message import MessageState
 from ui.chat.refusal import Refused
 
 logger = logging.getLogger(__name__)
 
-LINGER_S = 10.0
 _LOOK_S = 0.2
 _PATIENCE_S = 2.0
 
@@ -201,7 +200,7 @@ class Answers:
         linger_s: seconds an answer goes on while nobody looks.
     """
 
-    def __init__(self, source: ModelSource, num_viewers: Callable[[str], int], linger_s: float = LINGER_S) -> None:
+    def __init__(self, source: ModelSource, num_viewers: Callable[[str], int], linger_s: float) -> None:
         self._source = source
         self._num_viewers = num_viewers
         self._linger_s = linger_s
@@ -278,8 +277,3 @@ class Answers:
         with self._lock:
             if self._running.get(answer.conversation.id) is answer:
                 del self._running[answer.conversation.id]
-
-
-def last_answer(path: Sequence[StoredMessage]) -> StoredMessage | None:
-    """The answer at the end of a branch, if it ends in one."""
-    return path[-1] if path and path[-1].role == "assistant" else None

@@ -21,7 +21,7 @@ from ui.chat.conversations import Conversations
 from ui.chat.message import new_id
 from ui.chat.refusal import Refused
 from ui.web.fragments import Fragment, fill
-from ui.web.panel import SLIDERS, load_view, model_view, read_settings, settings_view
+from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
 from ui.web.strings import Language, language_of, say
 from ui.web.tabs import Tabs
@@ -200,7 +200,7 @@ class Handlers:
         """Takes the model's defaults again; returns the settings of the side panel."""
         conversation, chat_model = self._conversation(view), self._load.chat_model
         if conversation is None or chat_model is None:
-            return tuple(gr.skip() for _ in range(len(SLIDERS) + 3))
+            return tuple(gr.skip() for _ in range(NUM_SETTINGS + 1))
         conversation.settings = Settings()
         return settings_view(chat_model, Settings())
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from model_loader.background_load import BackgroundLoad
 from model_loader.errors import InvalidSetting
 from ui.chat.answer import Answers
 from ui.chat.conversations import Conversations
+from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
@@ -31,6 +33,7 @@ from ui.web.theme import page_theme
 
 _MAX_THREADS = 256
 _ANSWERS_END_S = 3.0
+_LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
 _ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
 
@@ -124,8 +127,9 @@ def serve_page(load: BackgroundLoad, options: PageOptions) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)
-    while not has_signal.wait(0.5):
-        pass
+    printer = LoadPrinter(load, partial(print, flush=True))
+    while not has_signal.wait(_LOOK_S):
+        printer.poll()
     print("Ending; unfinished answers are kept as they are.", flush=True)
     page.close()
     return 0
@@ -158,9 +162,13 @@ def _check_port(options: PageOptions) -> None:
 def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
-    On a Hugging Face Space the page stands in a frame behind a proxy that speaks https for it.
+    On a Hugging Face Space and in a ModelScope Studio the page stands in a frame, behind a proxy that speaks https.
     """
     hosts = [environment["SPACE_HOST"]] if environment.get("SPACE_HOST") else []
+    frames: tuple[str, ...] = ("https://huggingface.co",) if environment.get("SPACE_ID") else ()
+    if environment.get("MODELSCOPE_ENVIRONMENT") == "studio":
+        hosts += ["*.modelscope.cn", "*.ms.show"]
+        frames = ("https://modelscope.cn", "https://*.modelscope.cn")
     if options.server_name in _ANY_ADDRESS:
         hosts += [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
     else:
@@ -168,8 +176,8 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
     return GuardPolicy(
         routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
         allowed_hosts=tuple(hosts),
-        frame_ancestors=("https://huggingface.co",) if environment.get("SPACE_ID") else (),
-        trusted_proxy=bool(environment.get("SPACE_ID")),
+        frame_ancestors=frames,
+        trusted_proxy=bool(frames),
     )
 
 

@@ -47,6 +47,7 @@ class _Parts:
     card: gr.Markdown
     is_filled: gr.State
     system: gr.Textbox
+    seed: gr.Number
     sliders: list[gr.Slider]
     reset: gr.Button
     triggers: dict[str, gr.Button]
@@ -54,7 +55,7 @@ class _Parts:
     @property
     def settings(self) -> list[Any]:
         """The side panel as `read_settings` takes it."""
-        return [self.is_filled, self.system, *self.sliders]
+        return [self.is_filled, self.system, self.seed, *self.sliders]
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -97,26 +98,7 @@ def _lay_out() -> _Parts:
             allow_tags=False,
             feedback_options=None,
         )
-        with gr.Column(elem_id="dock"):
-            gr.Button(I18N("to_end"), elem_id="to-end", size="sm")
-            with gr.Row(elem_id="undo-bar", visible=False) as undo_bar:
-                gr.Markdown(I18N("cleared"))
-                undo = gr.Button(I18N("undo"), elem_id="undo", size="sm")
-            notice = gr.Markdown("", elem_id="notice")
-            with gr.Row(elem_id="composer"):
-                box = gr.Textbox(
-                    lines=1,
-                    max_lines=10,
-                    label=I18N("message"),
-                    placeholder=I18N("placeholder"),
-                    show_label=False,
-                    container=False,
-                    elem_id="box",
-                    scale=1,
-                )
-                stop = gr.Button(I18N("stop"), elem_id="stop")
-                send = gr.Button(I18N("send"), variant="primary", elem_id="send")
-            gr.Markdown(I18N("hint"), elem_id="hint")
+        dock = _lay_out_dock()
     tasks = ("refresh", "copy", "again", "choose", "earlier")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
@@ -125,16 +107,35 @@ def _lay_out() -> _Parts:
         status=status,
         starters=starters,
         chatbot=chatbot,
-        undo_bar=undo_bar,
-        undo=undo,
-        notice=notice,
-        box=box,
-        send=send,
-        stop=stop,
         triggers=triggers,
+        **dock,
         **panel,
         **hidden,
     )
+
+
+def _lay_out_dock() -> dict[str, Any]:
+    with gr.Column(elem_id="dock"):
+        gr.Button(I18N("to_end"), elem_id="to-end", size="sm")
+        with gr.Row(elem_id="undo-bar", visible=False) as undo_bar:
+            gr.Markdown(I18N("cleared"))
+            undo = gr.Button(I18N("undo"), elem_id="undo", size="sm")
+        notice = gr.Markdown("", elem_id="notice")
+        with gr.Row(elem_id="composer"):
+            box = gr.Textbox(
+                lines=1,
+                max_lines=10,
+                label=I18N("message"),
+                placeholder=I18N("placeholder"),
+                show_label=False,
+                container=False,
+                elem_id="box",
+                scale=1,
+            )
+            stop = gr.Button(I18N("stop"), elem_id="stop")
+            send = gr.Button(I18N("send"), variant="primary", elem_id="send")
+        gr.Markdown(I18N("hint"), elem_id="hint")
+    return {"undo_bar": undo_bar, "undo": undo, "notice": notice, "box": box, "stop": stop, "send": send}
 
 
 def _lay_out_panel() -> dict[str, Any]:
@@ -159,8 +160,17 @@ def _lay_out_panel() -> dict[str, Any]:
                 buttons=[],
             )
             sliders.append(slider)
+        seed = gr.Number(
+            value=None,
+            precision=0,
+            minimum=0,
+            label=I18N("seed"),
+            info=I18N("seed_info"),
+            interactive=False,
+            elem_id="set-seed",
+        )
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
-    return {"card": card, "system": system, "sliders": sliders, "reset": reset}
+    return {"card": card, "system": system, "seed": seed, "sliders": sliders, "reset": reset}
 
 
 def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -> None:
@@ -197,7 +207,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     _show(again, parts, handlers)
     changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
     gr.on(
-        [parts.system.blur, *changed],
+        [parts.system.blur, parts.seed.blur, *changed],
         handlers.keep_settings,
         view_and_settings,
         parts.notice,

@@ -5,6 +5,7 @@ order in which `page` lists them. It knows no events.
 """
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,9 @@ from ui.web.strings import Language, say
 
 SLIDERS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
 SLIDER_STEPS = {"temperature": 0.05, "top_p": 0.01, "top_k": 1, "repetition_penalty": 0.01, "max_new_tokens": 1}
-_WHOLE = ("top_k", "max_new_tokens")
+NUM_SETTINGS = len(SLIDERS) + 3
+"""What `settings_view` gives before the reset button: whether they are known, system prompt, seed, sliders."""
+_WHOLE = ("top_k", "max_new_tokens", "seed")
 _SLIDER_HIGHS = {"top_k": 200.0}  # the range's own end would leave no room for the values people use
 _NO_STATUS = ""
 
@@ -45,7 +48,7 @@ def load_view(language: Language, progress: LoadProgress) -> tuple[Any, ...]:
         percent=str(percent or 0),
         note=say(language, "loading_note"),
     )
-    return (status, _brand(language, say(language, "no_model_yet"), "loading"), *[gr.skip()] * (len(SLIDERS) + 4))
+    return (status, _brand(language, say(language, "no_model_yet"), "loading"), *[gr.skip()] * (NUM_SETTINGS + 2))
 
 
 def model_view(language: Language, load: ModelSource, settings: Settings) -> tuple[Any, ...]:
@@ -54,24 +57,25 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
     if chat_model is None:
         title = say(language, "load_failed")
         status = fill("load_failed", title=title, text=load.error or "")
-        return (status, _brand(language, title, "failed"), *[gr.skip()] * (len(SLIDERS) + 4))
+        return (status, _brand(language, title, "failed"), *[gr.skip()] * (NUM_SETTINGS + 2))
     return (
         _NO_STATUS,
-        _brand(language, chat_model.name, "ready"),
+        _brand(language, _shown_name(chat_model), "ready"),
         _card(language, chat_model),
         *settings_view(chat_model, settings),
     )
 
 
 def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
-    """The settings as the next answer will use them: that they are known, system prompt, sliders, reset button."""
+    """The settings as the next answer will use them: that they are known, system prompt, seed, sliders, reset."""
     system = chat_model.default_system if settings.system is None else settings.system
     sliders = []
     for name in SLIDERS:
         value = settings.sampling.get(name, getattr(chat_model.default_sampling, name))
         low, high = slider_range(name, chat_model.context_length)
         sliders.append(gr.update(value=value, minimum=low, maximum=max(high, value), interactive=True))
-    return True, gr.update(value=system, interactive=True), *sliders, gr.update(interactive=True)
+    seed = gr.update(value=settings.sampling.get("seed"), interactive=True)
+    return True, gr.update(value=system, interactive=True), seed, *sliders, gr.update(interactive=True)
 
 
 def read_settings(values: Sequence[Any], chat_model: ChatModel) -> Settings | None:
@@ -80,11 +84,14 @@ def read_settings(values: Sequence[Any], chat_model: ChatModel) -> Settings | No
     Raises:
         InvalidSetting: a value is no number inside its range.
     """
-    is_filled, system, *numbers = values
+    is_filled, system, seed, *numbers = values
     if is_filled is not True:
         return None
     defaults = chat_model.default_sampling
-    given = {name: _number(name, number) for name, number in zip(SLIDERS, numbers, strict=True)}
+    given: dict[str, float | int | None] = {
+        name: _number(name, number) for name, number in zip(SLIDERS, numbers, strict=True)
+    }
+    given["seed"] = None if seed is None else _number("seed", seed)
     defaults.changed(**given)  # raises for a value out of range
     changed = {name: value for name, value in given.items() if value != getattr(defaults, name)}
     has_own_system = isinstance(system, str) and system != chat_model.default_system
@@ -97,10 +104,16 @@ def _number(name: str, value: Any) -> float | int:
     return int(value) if name in _WHOLE and value == value // 1 else value
 
 
+def _shown_name(chat_model: ChatModel) -> str:
+    """A folder by its last part alone: where it lies is the business of whoever runs the program."""
+    path = PurePath(chat_model.name)
+    return path.name if path.is_absolute() or chat_model.name.startswith((".", "~")) else chat_model.name
+
+
 def _brand(language: Language, model: str, state: str) -> Fragment:
     return fill("brand", title=say(language, "title"), name=model, state=state)
 
 
 def _card(language: Language, chat_model: ChatModel) -> Fragment:
     window = say(language, "context_length", tokens=f"{chat_model.context_length:,}")
-    return fill("model_card", name=chat_model.name, reason=chat_model.placement.reason, window=window)
+    return fill("model_card", name=_shown_name(chat_model), reason=chat_model.placement.reason, window=window)

@@ -130,6 +130,8 @@ def live_text(language: Language, status: AnswerStatus) -> str:
         stage = say(language, f"loading_{status.progress.stage}")
         percent = "" if status.progress.fraction is None else f" {status.progress.fraction:.0%}"
         return f"{stage}{percent}"
+    if status.phase == "thinking":
+        return ""  # the reasoning's own title says so
     return say(language, "writing" if status.phase == "loading" else status.phase)
 
 

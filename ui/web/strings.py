@@ -25,16 +25,16 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "send": ("Send", "发送", "送信"),
     "stop": ("Stop", "停止", "停止"),
     "hint": (
-        "Runs on this machine. Answers can be wrong; check what matters.",
-        "在本机运行。回答可能有误，重要内容请自行核实。",
-        "このマシンの上で動いています。回答は誤ることがあります。大切なことは確かめてください。",
+        "Answers can be wrong; check what matters.",
+        "回答可能有误，重要内容请自行核实。",
+        "回答は誤ることがあります。大切なことは確かめてください。",
     ),
     # the empty page
     "greeting": ("What shall we work on?", "今天想聊点什么？", "何から始めましょうか？"),
     "greeting_more": (
-        "Everything you write stays on this machine.",
-        "你写的一切都只留在这台机器上。",
-        "書いた内容はすべてこのマシンの中にとどまります。",
+        "What you write goes to this program and nowhere else.",
+        "你写的内容只交给这个程序，不会传往别处。",
+        "書いた内容はこのプログラムだけが受け取り、ほかへは送られません。",
     ),
     "starter_1": ("What can you do?", "你能做什么？", "あなたは何ができますか？"),
     "starter_2": ("Show me a table", "给我看一个表格", "表を見せてください"),
@@ -83,6 +83,12 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "The answer is cut there.",
         "回答到此为止。",
         "回答はここで打ち切られます。",
+    ),
+    "seed": ("Seed", "随机种子", "シード"),
+    "seed_info": (
+        "The same seed gives the same answer; empty draws afresh.",
+        "相同的种子得到相同的回答；留空则每次不同。",
+        "同じシードなら同じ答えになります。空なら毎回変わります。",
     ),
     "reset": ("Back to the model's defaults", "恢复模型默认值", "モデルの既定値に戻す"),
     # the load

@@ -14,7 +14,7 @@ from ui.web.strings import say
 from ui.web.tabs import Tabs
 
 ALICE, BOB = "a" * 32, "b" * 32
-SETTINGS = (False, "", 0, 0, 0, 0, 0)
+SETTINGS = (False, "", None, 0, 0, 0, 0, 0)
 
 
 def request_of(tab: str, language: str = "en") -> Any:
@@ -28,7 +28,7 @@ class Desk:
         self.model = ScriptedModel(script or Script(answer="yes", tokens_per_s=2000))
         load: Any = ScriptedLoad(self.model)
         self.tabs = Tabs(60)
-        self.answers = Answers(load, self.tabs.num_showing)
+        self.answers = Answers(load, self.tabs.num_showing, linger_s=10.0)
         self.conversations = Conversations(lambda one: self.tabs.num_showing(one) > 0, limits)
         self.handlers = Handlers(load, self.conversations, self.answers, self.tabs)
 
@@ -134,12 +134,15 @@ def test_lone_surrogates_are_replaced_before_anything_is_stored() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        (True, "", float("nan"), 1, 0, 1, 10),
-        (True, "", "0.5", 1, 0, 1, 10),
-        (True, "", 0.5, 7, 0, 1, 10),
-        (True, "", 0.5, 1, 0, 1, 1e12),
-        (True, "", None, 1, 0, 1, 10),
-        (True, "", True, 1, 0, 1, 10),
+        (True, "", None, float("nan"), 1, 0, 1, 10),
+        (True, "", None, "0.5", 1, 0, 1, 10),
+        (True, "", None, 0.5, 7, 0, 1, 10),
+        (True, "", None, 0.5, 1, 0, 1, 1e12),
+        (True, "", None, None, 1, 0, 1, 10),
+        (True, "", None, True, 1, 0, 1, 10),
+        (True, "", -1, 0.5, 1, 0, 1, 10),
+        (True, "", 1.5, 0.5, 1, 0, 1, 10),
+        (True, "", "7", 0.5, 1, 0, 1, 10),
     ],
 )
 def test_forged_settings_are_refused_and_nothing_is_asked(settings: tuple[Any, ...]) -> None:
@@ -150,10 +153,19 @@ def test_forged_settings_are_refused_and_nothing_is_asked(settings: tuple[Any, .
     assert desk.model.prompts == []
 
 
+def test_a_seed_is_kept_and_an_empty_one_draws_afresh() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    for seed in (7, None):
+        desk.ask("hello", view, "tab", (True, "", seed, 0.7, 0.8, 20, 1.05, 256))
+        desk.finish(view)
+        assert desk.model.samplings[-1].seed == seed
+
+
 def test_settings_of_a_panel_that_was_never_filled_are_not_taken() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    desk.ask("hello", view, "tab", (False, "evil", 9, 9, 9, 9, 9))
+    desk.ask("hello", view, "tab", (False, "evil", 9, 9, 9, 9, 9, 9))
     desk.finish(view)
     assert desk.model.samplings[-1] == desk.model.default_sampling
     assert desk.model.prompts[-1][0].content == desk.model.default_system

@@ -254,8 +254,10 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=40).map("".join))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(TEXTS.filter(lambda text: "![" not in text))
+@given(TEXTS)
 def test_any_text_is_accepted_and_normalising_twice_changes_nothing_more(text: str) -> None:
+    for rewritten in ("![", "\\ce{", "\\begin{"):  # these become links and formulas, which is for once only
+        text = text.replace(rewritten, "")
     once = normalise(text)
     assert normalise(once) == once
 
