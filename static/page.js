@@ -104,8 +104,10 @@
       const isComposing = event.isComposing || event.keyCode === 229;
       if (event.key === "Escape" && !isComposing) {
         if ($("#panel.open, .sidebar.open")) click(".sidebar.open .toggle-button");
+        else if ($("#completion-facts .live")) click("#stop-draft");
         else if (isAnswering()) click("#stop");
       }
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest?.("#draft")) click("#continue");
       if (event.key !== "Enter" || event.target !== composer()) return;
       event.stopImmediatePropagation();
       if (isComposing || event.shiftKey || event.altKey) return;
@@ -131,6 +133,18 @@
     attachUntilAnswered();
   }
 
+  // A base model begins in the mode that continues a text; the brand line says what kind of model there is.
+  function setMode(mode) {
+    document.body.dataset.mode = mode;
+    for (const name of ["text", "chat"]) $(`#mode-${name}`).setAttribute("aria-pressed", String(name === mode));
+  }
+  function lookAtModel() {
+    if ($("#brand .is-base") && !document.body.dataset.mode) setMode("text");
+  }
+  function lookAtDraft() {
+    $("#draft textarea").readOnly = Boolean($("#completion-facts .live"));
+  }
+
   // Clicks on rendered messages. Sanitising leaves classes but no data attributes, so a class carries the id.
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#send, #clear, #undo, #do-again, #do-choose, .starter")) {
@@ -140,6 +154,8 @@
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
     }
     if (event.target.closest?.("#to-end")) toEnd();
+    const mode = event.target.closest?.("#mode-text, #mode-chat");
+    if (mode) setMode(mode.id.slice("mode-".length));
     const button = event.target.closest?.('#chatbot button[class*="act-"]');
     if (!button) return;
     const names = [...button.classList];
@@ -253,7 +269,10 @@
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
+    new MutationObserver(lookAtModel).observe($("#brand"), { childList: true, subtree: true });
+    new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
     look();
+    lookAtModel();
     attachUntilAnswered();
     const box = composer();
     box.setAttribute("enterkeyhint", "send");

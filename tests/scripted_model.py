@@ -58,6 +58,7 @@ class ScriptedModel:
     """Answers from `script`; `num_streams` says how many streams are open now, `prompts` what was asked."""
 
     name = "scripted"
+    is_completion_model = False
     placement = ScriptedPlacement()
     default_sampling = Sampling(max_new_tokens=256, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
     default_system = "You are a scripted assistant."
@@ -98,6 +99,10 @@ class ScriptedModel:
         finally:
             with self._lock:
                 self.num_streams -= 1
+
+    def complete(self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = ()) -> Iterator[Event]:
+        """Follows the script, whatever the text is."""
+        yield from self.stream([Message("user", text)], sampling, stop=stop)
 
     def begin_again(self, script: Script) -> None:
         """Follows another script and forgets what was asked."""

@@ -23,8 +23,9 @@ from ui.chat.refusal import Refused
 from ui.web.fragments import Fragment, fill
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
-from ui.web.strings import Language, language_of, say
+from ui.web.strings import Language, say
 from ui.web.tabs import Tabs
+from ui.web.wiring import request_language, tab_of
 
 _LOOK_S = 0.03
 _YIELD_S = 0.1
@@ -59,20 +60,20 @@ class Handlers:
         """
         owner = owner if isinstance(owner, str) and _ID.fullmatch(owner) else new_id()
         try:
-            conversation = self._find_or_create(owner, conversation_id, _tab(request))
+            conversation = self._find_or_create(owner, conversation_id, tab_of(request))
         except Refused as refused:
-            return View(owner, ""), "", gr.update(visible=False), _notice(_language(request), refused)
-        self._tabs.enter(_tab(request), conversation.id)
+            return View(owner, ""), "", gr.update(visible=False), _notice(request_language(request), refused)
+        self._tabs.enter(tab_of(request), conversation.id)
         undo = gr.update(visible=conversation.can_undo_clear)
         return View(owner, conversation.id), conversation.id, undo, _NO_NOTICE
 
     def detach(self, request: gr.Request) -> None:
         """The tab was closed or reloaded; its answer goes on for a while."""
-        self._tabs.leave(_tab(request))
+        self._tabs.leave(tab_of(request))
 
     async def watch_load(self, view: View | None, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """Shows how far the load is until it has ended, then what the model is and its settings."""
-        language = _language(request)
+        language = request_language(request)
         progress = None
         while self._load.chat_model is None and self._load.error is None:
             if self._load.progress != progress:
@@ -84,7 +85,7 @@ class Handlers:
 
     async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
         """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""
-        conversation, tab = self._conversation(view), _tab(request)
+        conversation, tab = self._conversation(view), tab_of(request)
         if conversation is None:
             yield []
             return
@@ -92,7 +93,7 @@ class Handlers:
         if not self._tabs.begin_following(tab):
             return
         try:
-            transcript = Transcript(_language(request))
+            transcript = Transcript(request_language(request))
             seen: tuple[Any, ...] = ()
             yielded_at = 0.0
             while True:
@@ -118,17 +119,17 @@ class Handlers:
             text = _clean(text)
             self._conversations.check_question(conversation, text)
             self._keep(conversation, settings)
-            self._tabs.enter(_tab(request), conversation.id)
+            self._tabs.enter(tab_of(request), conversation.id)
             self._answers.ask(conversation, text)
         except (Refused, InvalidSetting) as error:
-            return gr.skip(), _notice(_language(request), error), gr.skip()
+            return gr.skip(), _notice(request_language(request), error), gr.skip()
         return "", _NO_NOTICE, gr.update(visible=False)
 
     def asking(self, key: str) -> Callable[..., tuple[str, Any]]:
         """A handler that asks the question with this key, in the page's language."""
 
         def ask_starter(request: gr.Request, view: View | None, *settings: Any) -> tuple[str, Any]:
-            _box, notice, undo = self.ask(request, say(_language(request), key), view, *settings)
+            _box, notice, undo = self.ask(request, say(request_language(request), key), view, *settings)
             return notice, undo
 
         return ask_starter
@@ -146,7 +147,7 @@ class Handlers:
             self._keep(conversation, settings)
             self._answers.regenerate(conversation, str(message_id))
         except (Refused, InvalidSetting) as error:
-            return _notice(_language(request), error)
+            return _notice(request_language(request), error)
         return _NO_NOTICE
 
     def choose(self, message_id: Any, view: View | None, request: gr.Request) -> str:
@@ -157,7 +158,7 @@ class Handlers:
                 raise Refused("still_answering")
             conversation.choose(str(message_id))
         except Refused as refused:
-            return _notice(_language(request), refused)
+            return _notice(request_language(request), refused)
         return _NO_NOTICE
 
     # Looking
@@ -180,7 +181,7 @@ class Handlers:
 
     def show_earlier(self, request: gr.Request) -> None:
         """Shows one page of older messages more."""
-        self._tabs.show_more(_tab(request))
+        self._tabs.show_more(tab_of(request))
 
     def copy(self, message_id: Any, view: View | None) -> str:
         """The answer as the model wrote it; empty if there is none."""
@@ -193,7 +194,7 @@ class Handlers:
         try:
             self._keep(self._checked(view), settings)
         except (Refused, InvalidSetting) as error:
-            return _notice(_language(request), error)
+            return _notice(request_language(request), error)
         return _NO_NOTICE
 
     def reset_settings(self, view: View | None) -> tuple[Any, ...]:
@@ -231,14 +232,6 @@ class Handlers:
             kept = read_settings(settings, chat_model)
             if kept is not None:
                 conversation.settings = kept
-
-
-def _tab(request: gr.Request) -> str:
-    return request.session_hash or ""
-
-
-def _language(request: gr.Request) -> Language:
-    return language_of(request.headers.get("accept-language"))
 
 
 def _notice(language: Language, error: Refused | InvalidSetting) -> Fragment:

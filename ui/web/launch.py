@@ -23,13 +23,15 @@ from ui.chat.answer import Answers
 from ui.chat.conversations import Conversations
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
+from ui.web.completion import CompletionHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.options import PageOptions
-from ui.web.page import I18N, build_page
+from ui.web.page import build_page
 from ui.web.render import SHOWN_MESSAGES
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
+from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
 _ANSWERS_END_S = 3.0
@@ -54,7 +56,7 @@ class ServedPage:
         self._load = load
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
-        self.blocks = build_page(Handlers(load, self.conversations, self.answers, self.tabs))
+        self.blocks = build_page(Handlers(load, self.conversations, self.answers, self.tabs), CompletionHandlers(load))
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
 

@@ -11,16 +11,13 @@ from typing import Any
 
 import gradio as gr
 
+from ui.web.completion import CompletionHandlers, lay_out_completion, wire_completion
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
 from ui.web.markdown import LATEX_DELIMITERS
 from ui.web.panel import SLIDER_STEPS, SLIDERS, slider_range
-from ui.web.strings import STARTERS, say, static_strings
-
-I18N = gr.I18n(**static_strings())
-
-_LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+from ui.web.strings import STARTERS, say
+from ui.web.wiring import I18N, LIGHT, STREAM
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class _Parts:
     sliders: list[gr.Slider]
     reset: gr.Button
     triggers: dict[str, gr.Button]
+    completion: dict[str, Any]
 
     @property
     def settings(self) -> list[Any]:
@@ -58,13 +56,14 @@ class _Parts:
         return [self.is_filled, self.system, self.seed, *self.sliders]
 
 
-def build_page(handlers: Handlers) -> gr.Blocks:
+def build_page(handlers: Handlers, completion: CompletionHandlers) -> gr.Blocks:
     """The whole page; nothing in here takes time."""
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
         parts = _lay_out()
         _wire_coming_and_going(page, parts, handlers)
         _wire_asking(parts, handlers)
         _wire_looking(parts, handlers)
+        wire_completion(page, parts.completion, parts.settings, completion)
     return page
 
 
@@ -77,6 +76,9 @@ def _lay_out() -> _Parts:
     with gr.Column(elem_id="stage"):
         with gr.Row(elem_id="top"):
             brand = gr.Markdown(fill("brand", title=say("en", "title"), name="", state="loading"), elem_id="brand")
+            with gr.Row(elem_id="modes"):
+                gr.Button(I18N("mode_text"), elem_id="mode-text", size="sm")
+                gr.Button(I18N("mode_chat"), elem_id="mode-chat", size="sm")
             clear = gr.Button(I18N("clear"), elem_id="clear", size="sm")
         status = gr.Markdown("", elem_id="status")
         with gr.Column(elem_id="welcome"):
@@ -99,6 +101,7 @@ def _lay_out() -> _Parts:
             feedback_options=None,
         )
         dock = _lay_out_dock()
+        completion = lay_out_completion()
     tasks = ("refresh", "copy", "again", "choose", "earlier")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
@@ -108,6 +111,7 @@ def _lay_out() -> _Parts:
         starters=starters,
         chatbot=chatbot,
         triggers=triggers,
+        completion=completion,
         **dock,
         **panel,
         **hidden,
@@ -179,14 +183,14 @@ def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -
         [parts.owner, parts.conversation_id],
         [parts.view, parts.attached, parts.undo_bar, parts.notice],
         trigger_mode="always_last",
-        **_LIGHT,
+        **LIGHT,
     )
-    attached.then(handlers.follow, parts.view, parts.chatbot, **_STREAM)
+    attached.then(handlers.follow, parts.view, parts.chatbot, **STREAM)
     attached.then(
         handlers.watch_load,
         parts.view,
         [parts.status, parts.brand, parts.card, *parts.settings, parts.reset],
-        **_STREAM,
+        **STREAM,
     )
     page.unload(handlers.detach)
 
@@ -194,15 +198,15 @@ def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -
 def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     view_and_settings = [parts.view, *parts.settings]
     asked = parts.send.click(
-        handlers.ask, [parts.box, *view_and_settings], [parts.box, parts.notice, parts.undo_bar], **_LIGHT
+        handlers.ask, [parts.box, *view_and_settings], [parts.box, parts.notice, parts.undo_bar], **LIGHT
     )
     _show(asked, parts, handlers)
     for key, starter in zip(STARTERS, parts.starters, strict=True):
         ask_starter = handlers.asking(key)
-        _show(starter.click(ask_starter, view_and_settings, [parts.notice, parts.undo_bar], **_LIGHT), parts, handlers)
-    parts.stop.click(handlers.stop, parts.view, None, **_LIGHT)
+        _show(starter.click(ask_starter, view_and_settings, [parts.notice, parts.undo_bar], **LIGHT), parts, handlers)
+    parts.stop.click(handlers.stop, parts.view, None, **LIGHT)
     again = parts.triggers["again"].click(
-        handlers.regenerate, [parts.message_id, *view_and_settings], parts.notice, **_LIGHT
+        handlers.regenerate, [parts.message_id, *view_and_settings], parts.notice, **LIGHT
     )
     _show(again, parts, handlers)
     changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
@@ -212,21 +216,21 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
         view_and_settings,
         parts.notice,
         trigger_mode="always_last",
-        **_LIGHT,
+        **LIGHT,
     )
-    parts.reset.click(handlers.reset_settings, parts.view, [*parts.settings, parts.reset], **_LIGHT)
+    parts.reset.click(handlers.reset_settings, parts.view, [*parts.settings, parts.reset], **LIGHT)
 
 
 def _wire_looking(parts: _Parts, handlers: Handlers) -> None:
     triggers = parts.triggers
-    _show(parts.clear.click(handlers.clear, parts.view, [parts.undo_bar, parts.notice], **_LIGHT), parts, handlers)
-    _show(parts.undo.click(handlers.undo_clear, parts.view, parts.undo_bar, **_LIGHT), parts, handlers)
-    chosen = triggers["choose"].click(handlers.choose, [parts.message_id, parts.view], parts.notice, **_LIGHT)
+    _show(parts.clear.click(handlers.clear, parts.view, [parts.undo_bar, parts.notice], **LIGHT), parts, handlers)
+    _show(parts.undo.click(handlers.undo_clear, parts.view, parts.undo_bar, **LIGHT), parts, handlers)
+    chosen = triggers["choose"].click(handlers.choose, [parts.message_id, parts.view], parts.notice, **LIGHT)
     _show(chosen, parts, handlers)
-    _show(triggers["earlier"].click(handlers.show_earlier, None, None, **_LIGHT), parts, handlers)
-    triggers["copy"].click(handlers.copy, [parts.message_id, parts.view], parts.raw_text, **_LIGHT)
+    _show(triggers["earlier"].click(handlers.show_earlier, None, None, **LIGHT), parts, handlers)
+    triggers["copy"].click(handlers.copy, [parts.message_id, parts.view], parts.raw_text, **LIGHT)
 
 
 def _show(changed: Any, parts: _Parts, handlers: Handlers) -> None:
     """After a change: shows the conversation while it moves."""
-    changed.then(handlers.follow, parts.view, parts.chatbot, **_STREAM)
+    changed.then(handlers.follow, parts.view, parts.chatbot, **STREAM)

@@ -60,7 +60,7 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
         return (status, _brand(language, title, "failed"), *[gr.skip()] * (NUM_SETTINGS + 2))
     return (
         _NO_STATUS,
-        _brand(language, _shown_name(chat_model), "ready"),
+        _brand(language, _shown_name(chat_model), "ready is-base" if chat_model.is_completion_model else "ready"),
         _card(language, chat_model),
         *settings_view(chat_model, settings),
     )

@@ -13,12 +13,22 @@ STARTERS = ("starter_1", "starter_2", "starter_3", "starter_4", "starter_5")
 _TABLE: dict[str, tuple[str, str, str]] = {
     # the frame
     "title": ("Qwen chat", "Qwen 聊天", "Qwen チャット"),
-    "clear": ("New start", "重新开始", "新しく始める"),
+    "clear": ("Start over", "重新开始", "新しく始める"),
     "settings": ("Settings", "设置", "設定"),
     "undo": ("Undo", "撤销", "元に戻す"),
     "cleared": ("The conversation was put away.", "对话已收起。", "会話を片づけました。"),
     "conversation": ("Conversation", "对话", "会話"),
     "to_end": ("To the newest message", "回到最新消息", "最新のメッセージへ"),
+    # continuing a text
+    "mode_text": ("Text", "文本", "文章"),
+    "mode_chat": ("Chat", "对话", "チャット"),
+    "continue": ("Continue", "续写", "続ける"),
+    "draft": ("Text to continue", "要续写的文本", "続きを書くテキスト"),
+    "draft_placeholder": (
+        "Begin a text; the model goes on from its end.",
+        "写个开头，模型会从末尾接着写。",
+        "書き出しを入れると、モデルが最後から続きを書きます。",
+    ),
     # the composer
     "message": ("Your message", "你的消息", "メッセージ"),
     "placeholder": ("Ask anything…", "想问点什么？", "何でも聞いてください…"),

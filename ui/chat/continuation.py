@@ -1,0 +1,74 @@
+"""A text that a model continues: one thread reads the model's events and lengthens it.
+
+What comes in is a text; what goes out is the same text with more at its end, growing until it has ended, was stopped
+or has failed. It knows no conversation and no widgets.
+"""
+
+import contextlib
+import logging
+import threading
+import uuid
+
+from model_loader.chat_model import ChatModel
+from model_loader.engine.request import Sampling
+from model_loader.errors import ModelLoaderError
+from model_loader.events import Finished, FinishReason, TextDelta, Usage
+
+logger = logging.getLogger(__name__)
+
+
+class Continuation:
+    """One continuation. Any thread may read it, stop it and wait for it.
+
+    Attributes:
+        usage: what it cost, once the model has ended it.
+        finish_reason: why the model ended it; None while it runs and after a stop.
+        error: why it failed, as a sentence for the user.
+        fault_id: names the entry in the log when the fault is ours.
+    """
+
+    def __init__(self, chat_model: ChatModel, text: str, sampling: Sampling) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: FinishReason | None = None
+        self.error = ""
+        self.fault_id: str | None = None
+        self._chat_model = chat_model
+        self._beginning = text
+        self._sampling = sampling
+        self._pieces: list[str] = []
+        self._is_stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="continuation", daemon=True)
+
+    def start(self) -> None:
+        """Begins. Call it once."""
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        """The text as far as it is written."""
+        return self._beginning + "".join(self._pieces)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ends it with what it has; within a quarter second and a step of the model."""
+        self._is_stopped.set()
+
+    def _run(self) -> None:
+        try:
+            with contextlib.closing(self._chat_model.complete(self._beginning, self._sampling)) as events:
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        self._pieces.append(event.text)
+                    elif isinstance(event, Finished):
+                        self.usage, self.finish_reason = event.usage, event.reason
+                    if self._is_stopped.is_set():
+                        return
+        except ModelLoaderError as error:
+            self.error = str(error)
+        except Exception:
+            self.fault_id = uuid.uuid4().hex[:8]
+            logger.exception("Continuation failed, fault %s", self.fault_id)
