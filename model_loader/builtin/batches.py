@@ -114,9 +114,7 @@ def training_batches(
         yield from (encoder.batch(batch) for batch in batches)
 
 
-def _beginning(
-    ids: list[int], labels: list[int], context_length: int, random: Random
-) -> tuple[list[int], list[int]]:
+def _beginning(ids: list[int], labels: list[int], context_length: int, random: Random) -> tuple[list[int], list[int]]:
     """A row cut to the context length, or soon after its only answer has begun."""
     first_learned = next(place for place, label in enumerate(labels) if label != IGNORED)
     has_one_answer = IGNORED not in labels[first_learned:]

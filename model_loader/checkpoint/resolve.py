@@ -14,7 +14,7 @@ from typing import Any
 
 from model_loader import builtin
 from model_loader.checkpoint.context_length import read_context_length
-from model_loader.checkpoint.quantization import Gptq, read_gptq
+from model_loader.checkpoint.quantization import Gptq, read_gptq, read_method
 from model_loader.checkpoint.safetensors_header import Weights, list_weights
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound
 
@@ -39,7 +39,8 @@ class Checkpoint:
         generation_config: `generation_config.json`, empty where there is none.
         chat_template: its Jinja source, read for facts and never run; empty where there is none.
         weights: what its safetensors files hold.
-        gptq: how its weights are quantized; None when they are not.
+        gptq: how its weights are quantized by GPTQ; None when they are not.
+        foreign_method: the method that another library quantized them with; None when none did.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Checkpoint:
     chat_template: str = field(repr=False)
     weights: Weights = field(repr=False)
     gptq: Gptq | None = None
+    foreign_method: str | None = None
 
     @property
     def context_length(self) -> int:
@@ -79,6 +81,7 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
     config = _read_json_object(folder / "config.json")
     _refuse_unsupported(folder, config)
     weights = list_weights(folder)
+    gptq, foreign_method = _read_quantization(name_or_folder, folder, config, weights)
     generation_file = folder / "generation_config.json"
     return Checkpoint(
         name=name_or_folder,
@@ -87,7 +90,8 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
         generation_config=_read_json_object(generation_file) if generation_file.exists() else {},
         chat_template=_QWEN1_TEMPLATE if config.get("model_type") == "qwen" else _read_chat_template(folder),
         weights=weights,
-        gptq=_read_quantization(name_or_folder, folder, config, weights),
+        gptq=gptq,
+        foreign_method=foreign_method,
     )
 
 
@@ -130,14 +134,20 @@ def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
         raise CheckpointDamaged(f"{folder} has no {vocabulary}; fetch the checkpoint again, with its tokenizer.")
 
 
-def _read_quantization(name: str, folder: Path, config: Mapping[str, Any], weights: Weights) -> Gptq | None:
+def _read_quantization(
+    name: str, folder: Path, config: Mapping[str, Any], weights: Weights
+) -> tuple[Gptq | None, str | None]:
     """From `config.json`, or from the file beside it that AutoGPTQ wrote in 2023."""
     file = folder / "quantize_config.json"
     section = config.get("quantization_config") or (_read_json_object(file) if file.is_file() else None)
     if section is None:
-        return None
+        return None, None
+    method = read_method(name, section)
+    if method != "gptq":
+        return None, method
     quantized = {each.removesuffix(".qweight") for each in weights.names if each.endswith(".qweight")}
-    return read_gptq(name, section, stores_biases=all(f"{layer}.bias" in weights.names for layer in quantized))
+    stores_biases = all(f"{layer}.bias" in weights.names for layer in quantized)
+    return read_gptq(name, section, stores_biases=stores_biases), None
 
 
 def _read_chat_template(folder: Path) -> str:

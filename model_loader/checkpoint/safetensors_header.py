@@ -39,6 +39,10 @@ def list_weights(folder: Path) -> Weights:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
+        if any(folder.glob("*.gguf")):
+            raise CheckpointUnsupported(
+                f"{folder} holds GGUF files, which are for llama.cpp. Use a checkpoint in the safetensors format."
+            )
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
             raise CheckpointUnsupported(
                 f"{folder} holds pickled weights only, which can run code when they are opened. Use a checkpoint in "

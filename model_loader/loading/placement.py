@@ -135,7 +135,7 @@ def choose_placement(checkpoint: Checkpoint, hardware: Hardware, options: LoadOp
 
 def weight_bytes(checkpoint: Checkpoint, dtype: Dtype, quantization: Quantization | None = None) -> int:
     """Bytes that the weights take in a format; the embedding is never rounded, the last layer to 8 bits at most."""
-    if checkpoint.gptq is not None:
+    if checkpoint.gptq is not None or checkpoint.foreign_method is not None:
         return checkpoint.weights.num_bytes
     parameters = checkpoint.weights.num_parameters
     if quantization is None:
@@ -183,7 +183,7 @@ def _gpu_forms(checkpoint: Checkpoint, gpu: Gpu, precision: Precision) -> list[_
     """What to try on a GPU, in order: bfloat16 or float16, and 4 bits if that does not fit."""
     packed = "" if gpu.capability and gpu.capability >= _KERNEL_CAPABILITY else "; its weights are unpacked at each use"
     if fixed := _fixed_form(checkpoint, precision):
-        return [replace(fixed, because=packed if fixed.quantization else "")]
+        return [replace(fixed, because=packed) if fixed.quantization else fixed]
     whole = _form(checkpoint, "bfloat16" if gpu.computes_bfloat16 else "float16")
     return [whole, _form(checkpoint, "bfloat16", "int4", _rounding_note(whole) + packed)]
 
@@ -211,6 +211,13 @@ def _fixed_form(checkpoint: Checkpoint, precision: Precision) -> _Form | None:
                 "already. Leave --precision out, or use the checkpoint's unquantized sibling."
             )
         return _form(checkpoint, "bfloat16", own)
+    if checkpoint.foreign_method is not None:
+        if precision != "auto":
+            raise InvalidSetting(
+                f"--precision is {precision}, but {checkpoint.name} is quantized with {checkpoint.foreign_method} "
+                "already. Leave --precision out, or use the checkpoint's unquantized sibling."
+            )
+        return _form(checkpoint, "bfloat16", None, f"; its weights are quantized with {checkpoint.foreign_method}")
     if precision == "auto":
         return None
     if precision in ("int4", "int8"):
@@ -236,7 +243,7 @@ def _refusal(
     checkpoint: Checkpoint, form: _Form, place: str, free_bytes: int, hardware: Hardware, options: LoadOptions
 ) -> str:
     choices = []
-    if checkpoint.gptq is None:
+    if checkpoint.gptq is None and checkpoint.foreign_method is None:
         for precision, dtype, quantization in (("bf16", "bfloat16", None), ("int4", "bfloat16", "int4")):
             smaller = _form(checkpoint, dtype, quantization)  # type: ignore[arg-type]
             if smaller.needed_bytes < form.needed_bytes and smaller.needed_bytes <= free_bytes:

@@ -71,7 +71,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantized with 'awq'"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"pip install gptqmodel"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, r"pip install bitsandbytes"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"compiled code would be fetched .* refused"),
         ({"quantization_config": {"quant_method": "nope"}}, r"quantized with 'nope'"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"bits 3; 4, 8 are supported"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 7}}, r"group_size 7"),
@@ -86,6 +88,20 @@ def test_a_kind_that_cannot_be_loaded_yet_is_refused(folder: Path, changes: dict
     change_config(folder, **changes)
     with pytest.raises(CheckpointUnsupported, match=complaint):
         resolve_checkpoint(str(folder))
+
+
+def test_a_gguf_folder_is_told_apart(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-q4_0.gguf")
+    with pytest.raises(CheckpointUnsupported, match=r"GGUF files, which are for llama\.cpp"):
+        resolve_checkpoint(str(folder))
+
+
+def test_a_method_whose_library_is_installed_is_left_to_transformers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_config(folder, quantization_config={"quant_method": "awq", "bits": 4})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert resolve_checkpoint(str(folder)).foreign_method == "awq"
 
 
 def test_pickled_weights_are_never_opened(folder: Path) -> None:

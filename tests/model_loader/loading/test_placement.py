@@ -115,6 +115,15 @@ def test_a_quantized_checkpoint_keeps_its_bits() -> None:
         choose_placement(quantized, machine(H200), LoadOptions("bf16"))
 
 
+def test_a_foreign_quantization_is_kept_as_it_is() -> None:
+    foreign = replace(checkpoint(7e9), foreign_method="awq")
+    placement = choose_placement(foreign, machine(H200), LoadOptions())
+    assert placement.quantization is None
+    assert "quantized with awq" in placement.reason
+    with pytest.raises(InvalidSetting, match="is quantized with awq already"):
+        choose_placement(foreign, machine(H200), LoadOptions("int4"))
+
+
 def test_a_refusal_names_what_was_asked_what_was_found_and_what_fits() -> None:
     with pytest.raises(NotEnoughMemory) as caught:
         choose_placement(checkpoint(14.2e9), machine(T4, cpu_gb=64), LoadOptions("fp16"))
