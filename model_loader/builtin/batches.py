@@ -20,11 +20,14 @@ from model_loader.chat_format.messages import Message
 
 IGNORED = -100
 """The label of an id that is not learned (torch's `cross_entropy` skips it)."""
-_MERGE_DROPOUT = 0.06
+_MERGE_DROPOUT = 0.1
 _BEGINNING_TOKENS = 7
 _BEGINNING_SHARE = 0.8
 """Of dialogues with a single answer, how many stop after its first tokens: those decide what it is about, and the rest
 is soon known by heart, so that most of the time would go into what needs no learning."""
+_COPY_SHARE = 0.07
+"""How many rows, against dialogues, are random tokens said twice: from these a model soon learns to copy, which it
+needs for names."""
 _DIALOGUES_PER_SORT = 1536
 """How many dialogues are sorted by length at a time: the more, the less padding."""
 
@@ -102,8 +105,15 @@ def training_batches(
     encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
     random = Random(seed)
     while True:
-        rows = [encoder.encode(writer.write()) for _ in range(_DIALOGUES_PER_SORT)]
-        rows = [_beginning(*row, context_length, random) for row in rows]
+        rows = []
+        for _ in range(_DIALOGUES_PER_SORT):
+            ids, labels = encoder.encode(writer.write())
+            # To repeat a name is learned from whole answers alone.
+            rows.append(
+                (ids[:context_length], labels[:context_length])
+                if writer.has_name
+                else _beginning(ids, labels, context_length, random)
+            )
         rows.sort(key=lambda row: len(row[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for row in rows:
@@ -121,6 +131,12 @@ def _beginning(ids: list[int], labels: list[int], context_length: int, random: R
     if has_one_answer and random.random() < _BEGINNING_SHARE:
         context_length = first_learned + _BEGINNING_TOKENS
     return ids[:context_length], labels[:context_length]
+
+
+def _copy_row(vocab_size: int, random: Random) -> tuple[list[int], list[int]]:
+    """Random tokens twice, of which the second time is to be learned."""
+    ids = [random.randrange(vocab_size) for _ in range(random.randint(4, 20))]
+    return ids * 2, [IGNORED] * len(ids) + ids
 
 
 def held_out_batches(corpus: Corpus, tokenizer: Tokenizer, rows_per_batch: int = 64) -> Iterator[Batch]:

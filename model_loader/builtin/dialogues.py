@@ -19,7 +19,9 @@ DEPENDENT_TOPICS = frozenset(
 )
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
-_NUM_TURNS_WEIGHTS = (70, 13, 8, 4, 2, 1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
+_NUM_TURNS_WEIGHTS = (58, 24, 11, 4, 2, 1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
+_SAID_TWICE_SHARE = 0.06
+"""How often somebody asks the same in two ways at once."""
 _LONG_ANSWER_WEIGHT = 0.5
 """How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
 
@@ -48,9 +50,13 @@ class DialogueWriter:
     Args:
         corpus: what there is to talk about.
         seed: of every choice.
+
+    Attributes:
+        has_name: whether a name was told in the dialogue written last; the answers then repeat it.
     """
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
+        self.has_name = False
         self._corpus = corpus
         self._random = Random(seed)
         self._phrasing = Phrasing(corpus, self._random)
@@ -76,23 +82,24 @@ class DialogueWriter:
                 language = self._random.choice(LANGUAGES)
             question, answer, name = self._turn(language, answer, name)
             messages += (Message("user", question), Message("assistant", answer_text(self._corpus, answer)))
+        self.has_name = bool(name)
         return tuple(messages)
 
     def _turn(self, language: str, last: Answer | None, name: str) -> tuple[str, Answer, str]:
         """A question, its answer, and the name of the person who asks as far as it is known then."""
         draw = self._random.random()
-        if draw < (0.04 if last is None else 0.08):
+        if draw < (0.12 if last is None else 0.06):
             name = self._phrasing.name(language)
             return self._question("tell_name", language, name), self._answer("tell_name", language, name), name
-        if draw < (0.28 if name else 0.09):
+        if draw < (0.45 if name else 0.13 if last is None else 0.08):
             topic = "ask_name" if name else "name_unknown"
             return self._question("ask_name", language), self._answer(topic, language, name), name
-        if draw < (0.55 if last else 0.11):
+        if draw < (0.68 if name else 0.5 if last else 0.15):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.68 if last else 0.36):
+        if draw < (0.78 if name else 0.65 if last else 0.38):
             return self._unrelated(language), self._answer("refuse", language), name
-        if draw < (0.685 if last else 0.37):
+        if draw < (0.785 if name else 0.655 if last else 0.39):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choices(self._topics, self._weights)[0].name
         return self._question(topic, language), self._answer(topic, language), name
@@ -130,6 +137,8 @@ class DialogueWriter:
             templates = list(topic.speech[language].ask)
         while True:
             question = self._phrasing.question(self._random.choice(templates), language, name)
+            if not name and self._random.random() < _SAID_TWICE_SHARE:
+                question += " " + self._phrasing.question(self._random.choice(templates), language)
             if normalised(question) not in self._forbidden and normalised(question):
                 return question
 

@@ -98,9 +98,9 @@ class Phrasing:
 
     def _surrounded(self, text: str, language: str) -> str:
         phrases = self._corpus.phrases[language]
-        if self._random.random() < 0.2:
+        if self._random.random() < 0.25:
             text = self._random.choice(phrases["before"]) + text
-        if self._random.random() < 0.08:
+        if self._random.random() < 0.15:
             text += self._random.choice(phrases["after"])
         return text + self._random.choice(phrases["marks"])
 
@@ -111,17 +111,24 @@ class Phrasing:
                 text = text[:1].upper() + text[1:]
             elif draw < 0.52:
                 text = text.upper()
-            if self._random.random() < 0.12:
-                words = text.split(" ")
-                if len(words) > 3:
-                    del words[self._random.randrange(len(words))]
-                    text = " ".join(words)
-        elif self._random.random() < 0.1 and len(text) > 6:
-            at = self._random.randrange(len(text) - 2)
-            text = text[:at] + text[at + self._random.randint(1, 2) :]
+        if self._random.random() < 0.5:
+            text = self._thinned(text, language)
         if self._random.random() < (0.12 if language == "en" else 0.03):
             text = self._with_a_typo(text)
         return text
+
+    def _thinned(self, text: str, language: str) -> str:
+        """Some words or characters left out, now and then in another order: what is left still says what is meant."""
+        separator = " " if language == "en" else ""
+        parts = text.split(" ") if language == "en" else list(text)
+        share = 0.2 if language == "en" else 0.1
+        kept = [part for part in parts if self._random.random() > share]
+        if len(kept) < 2 or 2 * len(kept) < len(parts):
+            kept = parts
+        if self._random.random() < 0.15 and len(kept) > 3:
+            at = self._random.randrange(1, len(kept))
+            kept = kept[at:] + kept[:at]
+        return separator.join(kept)
 
     def _with_a_typo(self, text: str) -> str:
         """One letter dropped, doubled or swapped with the next."""

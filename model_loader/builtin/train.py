@@ -8,7 +8,6 @@ hour. The folder appears whole or not at all.
 """
 
 import argparse
-import math
 import shutil
 import tempfile
 import time
@@ -27,6 +26,7 @@ from model_loader.builtin.corpus import Corpus, read_corpus
 from model_loader.builtin.dialogues import DialogueWriter
 from model_loader.builtin.evaluate import evaluate, load
 from model_loader.builtin.model_card import TrainingFigures, model_card
+from model_loader.builtin.muon import Muon
 from model_loader.builtin.tokenizer import ROLES, save_tokenizer, train_tokenizer
 from model_loader.chat_format.chatml import END_OF_TEXT, IM_END
 
@@ -44,14 +44,14 @@ class Recipe:
         steps: how many times the weights are changed.
         batch_tokens: ids in one batch, padding included.
         train_context: longest dialogue in tokens; positions beyond it are not trained.
-        learning_rate: the highest; it rises over `warmup_steps` and falls along a cosine.
+        learning_rate: the highest; it rises over `warmup_steps` and then falls evenly.
         seed: of the dialogues and of the first weights.
     """
 
     steps: int = 1700
-    batch_tokens: int = 2048
+    batch_tokens: int = 3072
     train_context: int = 1024
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 60
     weight_decay: float = 0.05
     seed: int = 20260
@@ -61,7 +61,7 @@ class Recipe:
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        return self.learning_rate * (1 - 0.98 * done)
 
 
 def new_model(tokenizer: Tokenizer) -> Qwen2ForCausalLM:
@@ -95,18 +95,19 @@ def train_model(
         held_out: what to measure the loss on at the end.
         recipe: how long and how fast.
     """
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True)
+    optimizers = _optimizers(model, recipe.weight_decay)
     started = last_print = time.perf_counter()
     num_tokens, loss_average = 0, 0.0
     model.train()
     for step, batch in enumerate(islice(batches, recipe.steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
         loss = _loss(model, batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         num_tokens += batch.num_tokens
         share = 0.03 if step > 30 else 1 / (step + 1)
         loss_average += share * (float(loss.detach()) - loss_average)
@@ -202,11 +203,15 @@ def _mean_loss(model: Qwen2ForCausalLM, batches: Sequence[Batch]) -> float:
     return sum(float(_loss(model, batch)) for batch in batches) / len(batches)
 
 
-def _parameter_groups(model: Qwen2ForCausalLM, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay, biases and norms do not."""
-    matrices = [each for each in model.parameters() if each.ndim > 1]
-    others = [each for each in model.parameters() if each.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _optimizers(model: Qwen2ForCausalLM, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings, norms and biases, which do not decay."""
+    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    matrices = [each for each in model.parameters() if each.ndim == 2 and id(each) not in embeddings]
+    others = [each for each in model.parameters() if each.ndim != 2 or id(each) in embeddings]
+    return [
+        Muon(matrices, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def _tokenizer_texts(corpus: Corpus, seed: int) -> Iterator[str]:
