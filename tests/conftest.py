@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from model_loader.chat_model import ChatModel, open_chat_model
 from model_loader.loading.placement import LoadOptions
 
 pytest_plugins = ("tests.browser",)
+settings.register_profile("machine of any speed", deadline=None)
+settings.load_profile("machine of any speed")
 
 
 @pytest.fixture(scope="session")

@@ -257,5 +257,5 @@ def test_a_port_that_is_taken_ends_with_one_line(served: ServedPage, tmp_path: P
         check=False,
     )  # fmt: skip
     assert result.returncode == 2
-    assert f"--server-port is {port}" in result.stderr
+    assert f"--server-port {port}: Address already in use. Stop the program" in result.stderr
     assert "Traceback" not in result.stderr

@@ -157,7 +157,7 @@ def _check_port(options: PageOptions) -> None:
     except OSError as error:
         raise InvalidSetting(
             f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
-            f"{error.strerror or error}. Stop the program that does, or give another --server-port or --server-name."
+            f"{os.strerror(error.errno) if error.errno else error}. Stop the program that does, or give another --server-port or --server-name."
         ) from None
 
 
