@@ -155,9 +155,10 @@ def _check_port(options: PageOptions) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, options.server_port), family=family).close()
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise InvalidSetting(
             f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
-            f"{os.strerror(error.errno) if error.errno else error}. Stop the program that does, or give another --server-port or --server-name."
+            f"{why}. Stop the program that does, or give another --server-port or --server-name."
         ) from None
 
 
