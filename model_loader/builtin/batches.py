@@ -12,8 +12,9 @@ from random import Random
 import torch
 from tokenizers import Tokenizer
 
-from model_loader.builtin.corpus import Corpus
+from model_loader.builtin.corpus import LANGUAGES, Corpus
 from model_loader.builtin.dialogues import DialogueWriter
+from model_loader.builtin.phrasing import Phrasing
 from model_loader.builtin.tokenizer import with_dropout
 from model_loader.chat_format.chatml import END_OF_TEXT, ChatML
 from model_loader.chat_format.messages import Message
@@ -26,7 +27,7 @@ _BEGINNING_SHARE = 0.8
 """Of dialogues with a single answer, how many stop after its first tokens: those decide what it is about, and the rest
 is soon known by heart, so that most of the time would go into what needs no learning."""
 _COPY_SHARE = 0.07
-"""How many rows, against dialogues, are random tokens said twice: from these a model soon learns to copy, which it
+"""How many rows, against dialogues, are made-up names said twice: from these a model soon learns to copy, which it
 needs for names."""
 _DIALOGUES_PER_SORT = 1536
 """How many dialogues are sorted by length at a time: the more, the less padding."""
@@ -85,6 +86,10 @@ class DialogueEncoder:
         num_last = len(self._newline_ids)
         return ids[:-num_last], labels[:-num_last]
 
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of plain text."""
+        return self._chatml.encode_text(text)
+
     def batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
         """Rows padded on the right to the longest of them."""
         length = max(len(ids) for ids, _ in rows)
@@ -104,6 +109,7 @@ def training_batches(
     writer = DialogueWriter(corpus, seed)
     encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
     random = Random(seed)
+    phrasing = Phrasing(corpus, random)
     while True:
         rows = []
         for _ in range(_DIALOGUES_PER_SORT):
@@ -114,6 +120,7 @@ def training_batches(
                 if writer.has_name
                 else _beginning(ids, labels, context_length, random)
             )
+        rows += [_copy_row(encoder, phrasing, random) for _ in range(int(_COPY_SHARE * len(rows)))]
         rows.sort(key=lambda row: len(row[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for row in rows:
@@ -133,9 +140,11 @@ def _beginning(ids: list[int], labels: list[int], context_length: int, random: R
     return ids[:context_length], labels[:context_length]
 
 
-def _copy_row(vocab_size: int, random: Random) -> tuple[list[int], list[int]]:
-    """Random tokens twice, of which the second time is to be learned."""
-    ids = [random.randrange(vocab_size) for _ in range(random.randint(4, 20))]
+def _copy_row(encoder: DialogueEncoder, phrasing: Phrasing, random: Random) -> tuple[list[int], list[int]]:
+    """Two or three names twice, of which the second time is to be learned."""
+    language = random.choice(LANGUAGES)
+    names = ", ".join(phrasing.name(language) for _ in range(random.randint(2, 3)))
+    ids = encoder.encode_text(names + "\n")
     return ids * 2, [IGNORED] * len(ids) + ids
 
 

@@ -101,7 +101,7 @@ def train_model(
     model.train()
     for step, batch in enumerate(islice(batches, recipe.steps)):
         loss = _loss(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
