@@ -1,4 +1,4 @@
-"""Chromium for the tests that look at the page: one browser per run, a fresh profile per test.
+"""Chromium for the tests that look at the page: one browser per test file, a fresh profile per test.
 
 A pytest plugin. `page` opens as `@pytest.mark.browser_page(locale="zh-CN", width=375, ...)` says; it collects what the
 console complains about in `page_errors`, and what the page asked of any other host in `foreign_requests`.
@@ -42,9 +42,9 @@ def output_folder() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; skips where there is none."""
+    """A headless Chromium; skips where there is none. While it runs, nothing else in its thread can use asyncio."""
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         try:
