@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.loading.placement import Hardware, LoadOptions, choose_placement
@@ -54,6 +54,8 @@ def make_checkpoint(folder: Path) -> int:
         "layer_norm_epsilon": 1e-6, "seq_length": 2048, "max_position_embeddings": 8192,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
+    index = {name: file.name for file in folder.glob("*.safetensors") for name in load_file(file)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     (folder / "qwen.tiktoken").write_text(vocabulary_text(make_tokenizer()))
     return max(file.stat().st_size for file in folder.glob("*.safetensors"))
 
