@@ -74,7 +74,7 @@ class CompletionHandlers:
         if continuation is not None:
             continuation.stop()
 
-    def undo(self, request: gr.Request, text: Any, earlier: Any) -> tuple[Any, list[str]]:
+    def undo(self, request: gr.Request, earlier: Any) -> tuple[Any, list[str]]:
         """Goes back to the text before the last continuation; returns it and what is left to go back to."""
         self.stop(request)
         if not isinstance(earlier, list) or not earlier:
@@ -122,7 +122,7 @@ def wire_completion(page: gr.Blocks, parts: dict[str, Any], settings: list[Any],
     )
     begun.then(handlers.follow, None, parts["draft"], **STREAM).then(handlers.end, None, parts["facts"], **LIGHT)
     parts["stop"].click(handlers.stop, None, None, **LIGHT)
-    parts["undo"].click(handlers.undo, [parts["draft"], earlier], [parts["draft"], earlier], **LIGHT)
+    parts["undo"].click(handlers.undo, earlier, [parts["draft"], earlier], **LIGHT)
     page.unload(handlers.leave)
 
 
