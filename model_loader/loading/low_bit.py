@@ -17,7 +17,7 @@ _MAX_INT4, _INT4_MIDDLE, _MAX_INT8 = 15, 8, 127
 _CPU_CHANNELS = 16
 """The CPU kernels want input and output channels in sixteens; zeros are added and their results dropped."""
 _CUDA_INNER_TILES = 8
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 256
 
 
 class Int4Linear(nn.Module):
@@ -84,12 +84,13 @@ class Int8Linear(nn.Module):
         """Rounds a weight `(out_features, in_features)` to the nearest of 255 values per output channel."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        # In blocks: the last layer's weight in float32 would be larger than all the rounded layers together.
-        blocks = [_round_to_int8(rows) for rows in weight.split(_ROWS_AT_ONCE)]
-        q, scales = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-        rows, columns = (-size % _CPU_CHANNELS for size in weight.shape)
-        self.q = nn.Buffer(functional.pad(q, (0, columns, 0, rows)).contiguous())
-        self.scales = nn.Buffer(functional.pad(scales, (0, rows)))
+        rows, columns = (size + -size % _CPU_CHANNELS for size in weight.shape)
+        self.q = nn.Buffer(torch.zeros(rows, columns, dtype=torch.int8, device=weight.device))
+        self.scales = nn.Buffer(torch.zeros(rows, dtype=torch.bfloat16, device=weight.device))
+        # In blocks and in place: in float32 the last layer's weight alone would outweigh all that is kept.
+        for start in range(0, self.out_features, _ROWS_AT_ONCE):
+            block = slice(start, min(start + _ROWS_AT_ONCE, self.out_features))
+            self.q[block, : self.in_features], self.scales[block] = _round_to_int8(weight[block])
         self.bias = None if bias is None else nn.Buffer(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -125,8 +126,7 @@ def round_to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
 def _round_to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     weight = weight.float()
     scales = (weight.abs().amax(dim=1) / _MAX_INT8).clamp(min=1e-12).to(torch.bfloat16)
-    q = (weight / scales.float()[:, None]).round().clamp(-_MAX_INT8, _MAX_INT8).to(torch.int8)
-    return q, scales
+    return (weight / scales.float()[:, None]).round_().clamp_(-_MAX_INT8, _MAX_INT8).to(torch.int8), scales
 
 
 def _pack_int4(q: torch.Tensor, has_kernel: bool) -> torch.Tensor:
