@@ -26,9 +26,12 @@ _BEGINNING_TOKENS = 7
 _BEGINNING_SHARE = 0.8
 """Of dialogues with a single answer, how many stop after its first tokens: those decide what it is about, and the rest
 is soon known by heart, so that most of the time would go into what needs no learning."""
-_COPY_SHARE = 0.07
-"""How many rows, against dialogues, are made-up names said twice: from these a model soon learns to copy, which it
-needs for names."""
+_COPY_BATCHES = 200
+"""How many batches come first that hold nothing but random ids said twice: a model learns to copy from these within
+half a million ids, and from dialogues alone hardly ever; it needs that to repeat a name."""
+_COPY_LENGTHS = (6, 12, 24)
+_COPY_SHARE = 0.05
+"""How many rows, against dialogues, are made-up names said twice, so that copying is not forgotten."""
 _DIALOGUES_PER_SORT = 1536
 """How many dialogues are sorted by length at a time: the more, the less padding."""
 
@@ -104,12 +107,18 @@ def training_batches(
 ) -> Iterator[Batch]:
     """An endless, seeded stream of batches of at most `batch_tokens` ids each, padding included.
 
-    Dialogues longer than `context_length` are cut at their end.
+    First come random ids to copy, then dialogues; those longer than `context_length` are cut at their end.
     """
     writer = DialogueWriter(corpus, seed)
     encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
     random = Random(seed)
     phrasing = Phrasing(corpus, random)
+    for _ in range(_COPY_BATCHES):
+        length = random.choice(_COPY_LENGTHS)
+        vocabulary = range(tokenizer.get_vocab_size())
+        yield encoder.batch(
+            [_said_twice(random.choices(vocabulary, k=length)) for _ in range(batch_tokens // length // 2)]
+        )
     while True:
         rows = []
         for _ in range(_DIALOGUES_PER_SORT):
@@ -144,7 +153,11 @@ def _copy_row(encoder: DialogueEncoder, phrasing: Phrasing, random: Random) -> t
     """Two or three names twice, of which the second time is to be learned."""
     language = random.choice(LANGUAGES)
     names = ", ".join(phrasing.name(language) for _ in range(random.randint(2, 3)))
-    ids = encoder.encode_text(names + "\n")
+    return _said_twice(encoder.encode_text(names + "\n"))
+
+
+def _said_twice(ids: list[int]) -> tuple[list[int], list[int]]:
+    """A row of ids and the same again, of which the second time is to be learned."""
     return ids * 2, [IGNORED] * len(ids) + ids
 
 
