@@ -5,7 +5,7 @@ let go, so the peak is the checkpoint and one layer. Layout: AutoGPTQ's, in whic
 share an int32, weights along the input, zeros along the output; its first version stores every zero less one.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -47,9 +47,9 @@ class GptqQuantizer(HfQuantizer):
                 model.set_submodule(name, GptqTensors(module, self.quantization_config.layout))
 
     def _process_model_after_weight_loading(self, model: transformers.PreTrainedModel, **kwargs: Any) -> None:
-        for name, module in list(model.named_modules()):
-            if isinstance(module, GptqTensors):
-                model.set_submodule(name, repack(name, module))
+        # By names: a list of the modules would keep every layer's originals until the last is repacked.
+        for name in [name for name, module in model.named_modules() if isinstance(module, GptqTensors)]:
+            model.set_submodule(name, repack(name, cast(GptqTensors, model.get_submodule(name))))
 
     def is_serializable(self) -> bool:
         """A repacked model is not saved."""
@@ -94,10 +94,10 @@ class GptqTensors(nn.Module):
 def unpack(tensors: GptqTensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The numbers of a layer: q `(out, in)`, scales and zeros `(out, groups)`; `weight = (q - zero) * scale`."""
     bits = tensors.layout.bits
-    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=tensors.qweight.device)
     mask = 2**bits - 1
-    q = (tensors.qweight[:, None, :] >> shifts[None, :, None]) & mask
-    zeros = (tensors.qzeros[:, :, None] >> shifts) & mask
+    # A byte to a number, one shift at a time: as int32 a layer would take eight times its packed size, several times.
+    q = torch.stack([((tensors.qweight >> shift) & mask).to(torch.uint8) for shift in range(0, 32, bits)], dim=1)
+    zeros = torch.stack([(tensors.qzeros >> shift) & mask for shift in range(0, 32, bits)], dim=2)
     zeros = zeros.reshape(tensors.qzeros.shape[0], -1) + (1 if tensors.layout.zeros_are_less_one else 0)
     return q.reshape(-1, q.shape[-1]).T, tensors.scales.float().T, zeros.float().T
 

@@ -120,7 +120,7 @@ def round_to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
     scales = ((high - low) / _MAX_INT4).clamp(min=1e-12).to(torch.bfloat16).float()
     zeros = (low + _INT4_MIDDLE * scales).to(torch.bfloat16).float()
     q = ((groups - zeros[..., None]) / scales[..., None]).round() + _INT4_MIDDLE
-    return q.clamp(0, _MAX_INT4).to(torch.int32).reshape(weight.shape), scales, zeros
+    return q.clamp_(0, _MAX_INT4).to(torch.uint8).reshape(weight.shape), scales, zeros
 
 
 def _round_to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +134,7 @@ def _pack_int4(q: torch.Tensor, has_kernel: bool) -> torch.Tensor:
         pairs = q.to(torch.uint8).reshape(q.shape[0], -1, 2)
         return (pairs[..., 0] | pairs[..., 1] << 4).contiguous()
     if q.device.type == "cpu":
-        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(q.to(torch.int32).contiguous(), 1)
+        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(q.contiguous().to(torch.int32), 1)
     pairs = q.to(torch.uint8).reshape(q.shape[0], -1, 2)
     return torch.ops.aten._convert_weight_to_int4pack((pairs[..., 0] << 4 | pairs[..., 1]), _CUDA_INNER_TILES)
 

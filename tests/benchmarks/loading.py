@@ -8,7 +8,6 @@ which counts the pages of the mapped files too; the system drops those when it n
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.loading.placement import Hardware, LoadOptions, choose_placement
+from tests.gptq_checkpoint import quantize_randomly
 from tests.qwen1_checkpoint import to_qwen1_weights, vocabulary_text
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -61,9 +61,33 @@ def make_checkpoint(folder: Path) -> int:
         "layer_norm_epsilon": 1e-6, "seq_length": 2048, "max_position_embeddings": 8192,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "qwen.tiktoken").write_text(vocabulary_text(make_tokenizer()))
+    return write_index(folder)
+
+
+def quantize_checkpoint(folder: Path) -> int:
+    """Turns the made checkpoint into one of AutoGPTQ's Int4 layout; returns the largest shard's bytes."""
+    for file in folder.glob("*.safetensors"):
+        stored = {}
+        for name, tensor in load_file(file).items():
+            layer = name.removesuffix(".weight")
+            if name.endswith(("c_attn.weight", "c_proj.weight", "w1.weight", "w2.weight")):
+                out_features, in_features = tensor.shape
+                shape = (out_features, in_features)
+                tensors, _ = quantize_randomly(layer, shape, bits=4, group_size=128, v2=False)
+                stored |= {f"{layer}.bias": torch.zeros(out_features).half()} | stored | tensors
+            else:
+                stored[name] = tensor.half()
+        save_file(stored, file, metadata={"format": "pt"})
+    description = {"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": False, "sym": True}
+    (folder / "quantize_config.json").write_text(json.dumps(description))
+    return write_index(folder)
+
+
+def write_index(folder: Path) -> int:
+    """Writes which shard holds which tensor; returns the largest shard's bytes."""
     index = {name: file.name for file in folder.glob("*.safetensors") for name in load_file(file)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    (folder / "qwen.tiktoken").write_text(vocabulary_text(make_tokenizer()))
     return max(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
@@ -74,7 +98,7 @@ def peak_of_allocated_bytes() -> Iterator[list[int]]:
 
     def sample() -> None:
         while not is_over.wait(0.002):
-            peak[0] = max(peak[0], allocated_bytes())
+            peak[0] = max(peak[0], memory_bytes("RssAnon"))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -85,10 +109,10 @@ def peak_of_allocated_bytes() -> Iterator[list[int]]:
         sampler.join()
 
 
-def allocated_bytes() -> int:
-    """Anonymous resident memory of this process (`RssAnon` of Linux)."""
+def memory_bytes(field: str) -> int:
+    """A figure of Linux about this process: `RssAnon` is allocated now, `VmHWM` the most that was ever resident."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0])
+    return 1024 * int(re.findall(rf"{field}:\s+(\d+) kB", status)[0])
 
 
 def load_once(folder: str, precision: str) -> None:
@@ -97,29 +121,33 @@ def load_once(folder: str, precision: str) -> None:
 
     checkpoint = resolve_checkpoint(folder)
     placement = choose_placement(checkpoint, Hardware((), 10**11, False), LoadOptions(precision))  # type: ignore[arg-type]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    allocated_before = allocated_bytes()
+    allocated_before, resident_before = memory_bytes("RssAnon"), memory_bytes("VmHWM")
     begin = time.perf_counter()
     with peak_of_allocated_bytes() as peak_allocated:
         loaded = load_model(checkpoint, placement, lambda progress: None)
     seconds = time.perf_counter() - begin
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    resident = memory_bytes("VmHWM") - resident_before
     kept = sum(tensor.nbytes for tensor in (*loaded.model.parameters(), *loaded.model.buffers()))
     allocated = peak_allocated[0] - allocated_before
     row = {"allocated_bytes": allocated, "resident_bytes": resident, "kept_bytes": kept, "seconds": seconds}
     print(json.dumps(row))
 
 
+def row_of(folder: str, precision: str) -> dict[str, float]:
+    """What `load_once` prints in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.loading", folder, precision]
+    row: dict[str, float] = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+    return row
+
+
 def main() -> None:
     """Prints a row for each precision."""
     with tempfile.TemporaryDirectory() as folder:
         shard_bytes = make_checkpoint(Path(folder))
-        rows = {}
-        for precision in PRECISIONS:
-            command = [sys.executable, "-m", "tests.benchmarks.loading", folder, precision]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            rows[precision] = json.loads(output.splitlines()[-1])
-    print(f"largest shard {shard_bytes / 1e9:.2f} GB")
+        rows = {precision: row_of(folder, precision) for precision in PRECISIONS}
+        gptq_shard_bytes = quantize_checkpoint(Path(folder))
+        rows["gptq"] = row_of(folder, "auto")
+    print(f"largest shard {shard_bytes / 1e9:.2f} GB, of the GPTQ checkpoint {gptq_shard_bytes / 1e9:.2f} GB")
     print(f"{'':6} {'kept':>9} {'peak':>9} {'peak / kept':>12} {'resident':>9} {'seconds':>8}")
     for precision, row in rows.items():
         kept, allocated, resident = (row[f"{each}_bytes"] / 1e9 for each in ("kept", "allocated", "resident"))
