@@ -15,10 +15,14 @@ class Waiting:
     """Nothing new yet; repeated several times a second, so that a reader can look around and leave.
 
     Attributes:
-        ahead: how many requests are served before this one; 0 while the model works on it.
+        ahead: its place in the queue, the first being 1; 0 while the model works on it.
+        prompt_tokens_read: how many of the prompt's tokens the model has read.
+        prompt_tokens: how many there are; 0 while it waits in the queue.
     """
 
     ahead: int
+    prompt_tokens_read: int = 0
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,48 +1,57 @@
-"""One background thread that owns the model and turns requests into tokens, one request after the other.
+"""One background thread that owns the model and turns requests into tokens, many requests in one step.
 
-A reader gets an iterator; closing it is the only way to cancel. The thread looks for that between two steps and
-between two pieces of a prompt. It knows ids only: no text, no roles, no stop strings.
+    admit waiting requests -> schedule their next tokens -> compute -> sample -> hand out
+
+A reader gets an iterator; closing it is the only way to cancel. The thread looks for that between two steps. It knows
+ids only: no text, no roles, no stop strings.
 """
 
-import contextlib
 import logging
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
-import transformers
 
-from model_loader.engine.request import Request, Token
-from model_loader.engine.sampling import Sampler
-from model_loader.errors import EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.engine.fair_queue import FairQueue
+from model_loader.engine.pace import Pace
+from model_loader.engine.request import Logprob, Request, Token
+from model_loader.engine.runners import Feed, Runner, choose_runner
+from model_loader.engine.sampling import Sampler, logprobs, sample
+from model_loader.engine.slots import SlotPlan
+from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
 from model_loader.events import FinishReason, Usage, Waiting
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
-"""Reads ids `(tokens,)` into a request's cache and returns the logits `(vocab,)` after the last one."""
-
-PREFILL_CHUNK_TOKENS = 512
-"""Prompt tokens read in one forward pass; a closed stream is noticed between two of them."""
 WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
+HANG_S = 30.0
+"""A step that takes longer has hung: a prompt is read in pieces of half a second."""
 _MAX_JOIN_S = 10.0
 
 
 class Engine:
-    """Serves requests in the order they came. Every method may be called from any thread."""
+    """Serves many requests side by side. Every method may be called from any thread.
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    Args:
+        loaded: the model; from now on this engine's thread alone touches it.
+        plan: how many requests run at once; None divides what memory is free.
+    """
+
+    def __init__(self, loaded: LoadedModel, plan: SlotPlan | None = None) -> None:
         self._loaded = loaded
-        self._jobs: deque[_Job] = deque()
+        self._runner: Runner = choose_runner(loaded, plan)
+        self._waiting: FairQueue[_Job] = FairQueue()
+        self._running: list[_Job] = []
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._pace = Pace()
+        self._step_began_s: float | None = None
+        self._stopped: EngineStopped | None = None
+        self._problem: str | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
@@ -50,7 +59,20 @@ class Engine:
     def num_requests(self) -> int:
         """Requests that are running or waiting."""
         with self._changed:
-            return len(self._jobs)
+            return len(self._running) + len(self._waiting)
+
+    @property
+    def plan(self) -> SlotPlan:
+        """How many requests run at once, with how many tokens, and why."""
+        return self._runner.plan
+
+    @property
+    def problem(self) -> str | None:
+        """Why the engine is unhealthy, as a sentence for the user; None while it is well."""
+        began_s = self._step_began_s
+        if began_s is not None and time.monotonic() - began_s > HANG_S:
+            return f"The model has computed nothing for {HANG_S:.0f} seconds. Start the program again."
+        return self._problem
 
     def stream(self, request: Request) -> Generator[Token | Waiting]:
         """The tokens of a request as they are sampled; each carries the usage so far, the last one the finish reason.
@@ -59,23 +81,25 @@ class Engine:
         Closing the iterator ends the request within one step.
 
         Raises (where it is read):
-            InvalidSetting: the prompt is empty or holds an id that the model does not know.
+            InvalidSetting: the prompt holds an id that the model does not know.
+            ContextLengthExceeded: prompt and answer have no room in the memory that is there.
             GenerationFailed: this request failed; others go on.
-            EngineStopped: the engine was closed.
+            EngineStopped: the engine was closed, or has failed or hung.
         """
         self._check(request)
         job = _Job(request)
         with self._changed:
-            if self._is_closed:
-                raise _closed()
-            self._jobs.append(job)
+            if self._stopped is not None:
+                raise _again(self._stopped)
+            self._waiting.put(request.owner, job)
             self._changed.notify()
         try:
             while True:
                 try:
                     item = job.output.get(timeout=WAITING_INTERVAL_S)
                 except queue.Empty:
-                    yield Waiting(self._num_ahead(job))
+                    self._raise_if_hung()
+                    yield self._whereabouts(job)
                     continue
                 if isinstance(item, Exception):
                     raise item
@@ -88,127 +112,252 @@ class Engine:
     def close(self) -> None:
         """Ends every request with `EngineStopped` and stops the thread. May be called twice."""
         with self._changed:
-            self._is_closed = True
+            if self._stopped is None:
+                self._stopped = EngineStopped(
+                    "The model was closed before the answer was finished. Start the program again."
+                )
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join(_MAX_JOIN_S)
 
     def _check(self, request: Request) -> None:
         vocab_size = self._loaded.vocab_size
-        if not request.prompt_ids:
-            raise InvalidSetting("The prompt is empty; give at least one token.")
-        if not all(0 <= each < vocab_size for each in request.prompt_ids):
-            raise InvalidSetting(
-                f"The prompt holds a token id outside 0 to {vocab_size - 1:,}, the model's vocabulary."
-            )
+        for name, ids in (("prompt", request.prompt_ids), ("logit_bias", tuple(request.logit_bias))):
+            if not all(0 <= each < vocab_size for each in ids):
+                raise InvalidSetting(
+                    f"The {name} holds a token id outside 0 to {vocab_size - 1:,}, the model's vocabulary."
+                )
+        if request.max_tokens > self.plan.max_tokens:
+            raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
 
-    def _num_ahead(self, job: "_Job") -> int:
+    def _raise_if_hung(self) -> None:
+        problem = self.problem
+        if problem is not None and problem is not self._problem:
+            raise EngineStopped(problem)
+
+    def _whereabouts(self, job: "_Job") -> Waiting:
         with self._changed:
-            return self._jobs.index(job) if job in self._jobs else 0
+            for place, waiting in enumerate(self._waiting, start=1):
+                if waiting is job:
+                    return Waiting(place)
+        return Waiting(0, job.num_read, len(job.request.prompt_ids))
 
     def _cancel(self, job: "_Job") -> None:
-        """Marks a job; a waiting one leaves the queue at once, the running one is left to the thread."""
+        """A waiting request leaves the queue at once; a running one is left to the thread."""
         with self._changed:
             job.is_cancelled = True
-            if job in self._jobs and self._jobs[0] is not job:
-                self._jobs.remove(job)
+            self._waiting.remove(job)
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._is_closed)
-                if self._is_closed:
+                self._changed.wait_for(lambda: self._running or len(self._waiting) or self._stopped)
+                if self._stopped is not None:
                     break
-                job = self._jobs[0]
+                self._drop_abandoned()
+                self._admit()
+                jobs = list(self._running)
             try:
-                self._run(job)
+                self._step(jobs)
             except Exception as error:
+                logger.critical("The engine cannot go on", exc_info=error)
+                self._problem = "The model has failed and cannot go on; the log says why. Start the program again."
+                self._stopped = EngineStopped(self._problem)
+        self._end_all(self._stopped)
+
+    def _drop_abandoned(self) -> None:
+        for job in [each for each in self._running if each.is_cancelled]:
+            self._end(job)
+
+    def _admit(self) -> None:
+        """Begins waiting requests, each owner's in turn, as long as there is room."""
+        while (job := self._waiting.first()) is not None:
+            try:
+                sequence = self._runner.take(job.request)
+            except Exception as error:
+                self._waiting.take()
                 job.output.put(_for_reader(error))
-                # The traceback holds the tensors of the failed step; they are freed with it, before the next request.
-                error.__traceback__ = None
-            finally:
-                with self._changed, contextlib.suppress(ValueError):
-                    self._jobs.remove(job)
-        with self._changed:
-            for job in self._jobs:
-                job.output.put(_closed())
-            self._jobs.clear()
-
-    @torch.inference_mode()
-    def _run(self, job: "_Job") -> None:
-        job.started_s = time.monotonic()
-        request = job.request
-        prompt_ids = torch.tensor(request.prompt_ids, device=self._loaded.input_device)
-        cache = transformers.DynamicCache(config=self._loaded.model.config)
-        forward = partial(self._forward, cache, self._loaded.request_arguments(len(request.prompt_ids)))
-        logits = self._prefill(job, prompt_ids, forward)
-        if logits is None:
-            return
-        sampler = Sampler(request.sampling, prompt_ids.to(logits.device), logits.shape[-1])
-        for count in range(1, request.sampling.max_new_tokens + 1):
-            token_id = sampler.next_id(logits)
-            now = time.monotonic()
-            job.first_token_s = job.first_token_s or now
-            reason = self._finish_reason(request, token_id, count)
-            job.output.put(Token(token_id, job.usage(count, now), reason))
-            if reason is not None or self._is_abandoned(job):
+                continue
+            if sequence is None:
                 return
-            logits = forward(torch.tensor([token_id], device=prompt_ids.device))
+            self._waiting.take()
+            job.begin(sequence)
+            self._running.append(job)
 
-    def _prefill(self, job: "_Job", prompt_ids: torch.Tensor, forward: Forward) -> torch.Tensor | None:
-        """Logits `(vocab,)` after the last prompt token, or None when the reader left meanwhile."""
-        logits = None
-        for chunk in prompt_ids.split(PREFILL_CHUNK_TOKENS):
-            if self._is_abandoned(job):
-                return None
-            logits = forward(chunk)
-        return logits
+    def _step(self, jobs: Sequence["_Job"]) -> None:
+        """One more token for everybody who is answering, and the next piece of prompts that are being read."""
+        is_anybody_answering = any(not job.is_reading for job in jobs)
+        num_left = self._pace.chunk_tokens(is_anybody_answering)
+        turns: list[tuple[_Job, Feed]] = []
+        for job in jobs:
+            if not job.is_reading:
+                turns.append((job, Feed(job.sequence, job.last_ids, 1)))
+            elif num_left > 0:
+                feed = job.next_piece(num_left)
+                num_left -= len(feed.ids)
+                turns.append((job, feed))
+        if turns:
+            began_s = time.monotonic()
+            self._compute(turns)
+            num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
+            self._pace.note(time.monotonic() - began_s, num_read, is_anybody_answering)
 
-    def _is_abandoned(self, job: "_Job") -> bool:
-        """Whether the reader has left; raises `EngineStopped` for one who has not when the engine closes."""
-        if self._is_closed:
-            raise _closed()
-        return job.is_cancelled
+    def _compute(self, turns: Sequence[tuple["_Job", Feed]]) -> None:
+        """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
+        self._step_began_s = time.monotonic()
+        try:
+            logits = self._runner.forward([feed for _, feed in turns])
+            self._advance(turns, logits)
+        except Exception as error:
+            if _is_fatal(error):
+                raise
+            # The traceback holds the tensors of the failed step; they are freed with it, before the next one.
+            error.__traceback__ = None
+            if len(turns) == 1:
+                self._end(turns[0][0], error)
+                return
+            alone = [turn for turn in turns if turn[0] in self._running]
+            self._step_began_s = None
+        else:
+            alone = []
+        finally:
+            self._step_began_s = None
+        for turn in alone:
+            self._compute([turn])
 
-    def _forward(self, cache: transformers.Cache, arguments: dict[str, Any], ids: torch.Tensor) -> torch.Tensor:
-        """Reads ids of shape `(tokens,)` into the cache; returns the logits `(vocab,)` after the last one."""
-        output = self._loaded.model(
-            input_ids=ids.unsqueeze(0), past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments
-        )
-        return output.logits[0, -1]
+    def _advance(self, turns: Sequence[tuple["_Job", Feed]], logits: Sequence[torch.Tensor]) -> None:
+        """Samples for every sequence whose prompt is read to its end."""
+        for (job, feed), scores in zip(turns, logits, strict=True):
+            if job.request.has_prompt_logprobs and len(feed.ids) == feed.num_logits and not job.count:
+                job.note_prompt(scores)
+        ready = [(job, scores[-1]) for (job, _), scores in zip(turns, logits, strict=True) if not job.is_reading]
+        if not ready:
+            return
+        chosen = sample(torch.stack([scores for _, scores in ready]), [job.sampler for job, _ in ready])
+        now_s = time.monotonic()
+        for (job, scores), token in zip(ready, chosen, strict=True):
+            if isinstance(token, Exception):
+                self._end(job, token)
+                continue
+            job.hand_out(token, scores, now_s)
+            if job.is_finished:
+                self._end(job)
 
-    @staticmethod
-    def _finish_reason(request: Request, token_id: int, count: int) -> FinishReason | None:
-        if token_id in request.stop_ids:
-            return "stop"
-        return "length" if count == request.sampling.max_new_tokens else None
+    def _end(self, job: "_Job", error: Exception | None = None) -> None:
+        """Frees a request's slot; its reader gets the error, if there is one."""
+        with self._changed:
+            self._running.remove(job)
+        self._runner.release(job.sequence, is_kept=error is None)
+        if error is not None:
+            job.output.put(_for_reader(error))
+
+    def _end_all(self, error: EngineStopped) -> None:
+        with self._changed:
+            jobs = [*self._running, *self._waiting]
+            self._running.clear()
+            self._waiting = FairQueue()
+        for job in jobs:
+            job.output.put(_again(error))
+        self._runner.close()
 
 
 class _Job:
-    """A request inside the engine: its way to the reader and its clock."""
+    """A request inside the engine: its sequence, its way to the reader and its clock.
+
+    Attributes:
+        sequence: what the runner gave it.
+        count: tokens of the answer so far.
+        last_ids: the token that was sampled last and is not read yet.
+    """
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.output: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
+        self.sampler = Sampler(request)
         self.is_cancelled = False
-        self.arrived_s = time.monotonic()
-        self.started_s = self.arrived_s
-        self.first_token_s: float | None = None
+        self.is_finished = False
+        self.sequence: Any = None
+        self.count = 0
+        self.last_ids: tuple[int, ...] = ()
+        self._num_cached = 0
+        self._prompt_logprobs: list[Logprob] = []
+        self._arrived_s = self._started_s = time.monotonic()
+        self._first_token_s: float | None = None
 
-    def usage(self, completion_tokens: int, now_s: float) -> Usage:
-        first_token_s = self.first_token_s or now_s
+    @property
+    def num_read(self) -> int:
+        """How many of the prompt's tokens the model has read."""
+        return min(len(self.sequence.ids), len(self.request.prompt_ids)) if self.sequence is not None else 0
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether some of the prompt is still unread."""
+        return self.num_read < len(self.request.prompt_ids)
+
+    def begin(self, sequence: Any) -> None:
+        """Takes a place among the running."""
+        self.sequence = sequence
+        self._num_cached = len(sequence.ids)
+        self._started_s = time.monotonic()
+
+    def next_piece(self, max_tokens: int) -> Feed:
+        """The next tokens of the prompt."""
+        ids = self.request.prompt_ids[self.num_read : self.num_read + max_tokens]
+        if self.request.has_prompt_logprobs:
+            return Feed(self.sequence, ids, len(ids))
+        return Feed(self.sequence, ids, 1 if self.num_read + len(ids) == len(self.request.prompt_ids) else 0)
+
+    def note_prompt(self, scores: torch.Tensor) -> None:
+        """Keeps how likely the prompt's next tokens were; `scores` belongs to the piece that was just read."""
+        first = self.num_read - len(scores)
+        following = self.request.prompt_ids[first + 1 : self.num_read + 1]
+        self._prompt_logprobs += logprobs(scores[: len(following)], following, self.request.top_logprobs or 0)
+
+    def hand_out(self, token_id: int, scores: torch.Tensor, now_s: float) -> None:
+        """Gives a new token to the reader."""
+        request = self.request
+        self.count += 1
+        self.last_ids = (token_id,)
+        is_first = self._first_token_s is None
+        self._first_token_s = self._first_token_s or now_s
+        reason = self._finish_reason(token_id)
+        self.is_finished = reason is not None
+        num_top = request.top_logprobs
+        self.output.put(
+            Token(
+                token_id,
+                self._usage(now_s),
+                reason,
+                None if num_top is None else logprobs(scores[None], [token_id], num_top)[0],
+                tuple(self._prompt_logprobs) if is_first and request.has_prompt_logprobs else None,
+            )
+        )
+
+    def _finish_reason(self, token_id: int) -> FinishReason | None:
+        if token_id in self.request.stop_ids:
+            return "stop"
+        return "length" if self.count == self.request.sampling.max_new_tokens else None
+
+    def _usage(self, now_s: float) -> Usage:
+        first_token_s = self._first_token_s or now_s
         return Usage(
             prompt_tokens=len(self.request.prompt_ids),
-            completion_tokens=completion_tokens,
-            cached_prompt_tokens=0,
-            queue_s=self.started_s - self.arrived_s,
-            first_token_s=first_token_s - self.arrived_s,
+            completion_tokens=self.count,
+            cached_prompt_tokens=self._num_cached,
+            queue_s=self._started_s - self._arrived_s,
+            first_token_s=first_token_s - self._arrived_s,
             decode_s=now_s - first_token_s,
         )
 
 
-def _closed() -> EngineStopped:
-    return EngineStopped("The model was closed before the answer was finished. Start the program again.")
+def _again(error: EngineStopped) -> EngineStopped:
+    """The same error for another reader: one exception object must not be raised in two threads."""
+    return EngineStopped(str(error))
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether nothing can be computed any more: after an error inside a kernel CUDA stays broken."""
+    return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
 
 
 def _for_reader(error: Exception) -> Exception:

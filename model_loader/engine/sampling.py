@@ -1,71 +1,178 @@
-"""Draws the next token from a model's logits.
+"""Draws the next tokens from a model's logits, for all sequences of a step together.
 
-The order of the steps is transformers': repetition penalty, temperature, top-k, top-p. One uniform random number per
-token decides, so a request draws the same numbers whoever else is served beside it.
+The order of the steps is transformers': penalties, temperature, top-k, top-p, min-p. One uniform random number per token
+decides, so a request draws the same numbers whoever else is served beside it.
 """
 
 import secrets
+from collections.abc import Sequence
 
 import torch
 
-from model_loader.engine.request import Sampling
+from model_loader.engine.request import Logprob, Request, Sampling
 from model_loader.errors import GenerationFailed
+
+_LIKELIEST = 256
+"""So many of the likeliest tokens almost always hold the nucleus; sorting all would take longer than a small model."""
 
 
 class Sampler:
-    """The sampling state of one request: its settings, its random numbers and which ids have been seen."""
+    """The sampling state of one request: its settings, its random numbers and what it has said.
 
-    def __init__(self, sampling: Sampling, prompt_ids: torch.Tensor, vocab_size: int) -> None:
-        """`prompt_ids` has shape `(prompt_tokens,)`, on the device of the logits to come."""
-        self._sampling = sampling
-        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+    Attributes:
+        answer_ids: the ids sampled so far.
+        is_greedy: whether the likeliest token is taken every time.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.answer_ids: list[int] = []
+        self.request = request
+        self.sampling = request.sampling
+        self.is_greedy = request.sampling.temperature == 0
+        seed = secrets.randbits(63) if self.sampling.seed is None else self.sampling.seed
         self._random = torch.Generator().manual_seed(seed)
-        self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=prompt_ids.device)
-        self._seen[prompt_ids] = True
+        self._prompt_seen: torch.Tensor | None = None
 
-    def next_id(self, logits: torch.Tensor) -> int:
-        """The next token id from logits of shape `(vocab,)`.
+    def next_uniform(self) -> float:
+        """The next random number, 0 <= it < 1."""
+        return torch.rand((), generator=self._random, dtype=torch.float64).item()
 
-        Raises:
-            GenerationFailed: the logits are not numbers, which means that the weights or their format are wrong.
-        """
-        logits = penalize_repetition(logits.float(), self._seen, self._sampling.repetition_penalty)
-        if not bool(torch.isfinite(logits).any()) or bool(torch.isnan(logits).any()):
-            raise GenerationFailed(
-                "The model computed invalid numbers. Try --precision fp32; if that does not help, its weights are "
-                "damaged."
-            )
-        if self._sampling.temperature == 0:
-            chosen = int(logits.argmax())
-        else:
-            uniform = torch.rand((), generator=self._random, dtype=torch.float64).item()
-            chosen = draw(logits, self._sampling, uniform)
-        self._seen[chosen] = True
-        return chosen
+    def adjust(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits `(vocab,)` after penalties, bias and filter; the same tensor if there are none."""
+        sampling = self.sampling
+        if sampling.repetition_penalty != 1.0:
+            logits = penalize_repetition(logits, self._seen_ids(logits.device), sampling.repetition_penalty)
+        if (sampling.presence_penalty or sampling.frequency_penalty) and self.answer_ids:
+            ids, counts = torch.tensor(self.answer_ids, device=logits.device).unique(return_counts=True)
+            penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
+            logits = logits.index_add(0, ids, -penalty.to(logits.dtype))
+        if self.request.logit_bias:
+            ids = torch.tensor(list(self.request.logit_bias), device=logits.device)
+            bias = torch.tensor(list(self.request.logit_bias.values()), device=logits.device, dtype=logits.dtype)
+            logits = logits.index_add(0, ids, bias)
+        if self.request.token_filter is not None:
+            logits = self._filtered(logits)
+        return logits
+
+    def _filtered(self, logits: torch.Tensor) -> torch.Tensor:
+        assert self.request.token_filter is not None
+        is_allowed = self.request.token_filter(self.answer_ids).to(logits.device)
+        if is_allowed.shape[0] < logits.shape[0]:  # vocabularies are padded in the embedding
+            is_allowed = torch.nn.functional.pad(is_allowed, (0, logits.shape[0] - is_allowed.shape[0]))
+        if not bool(is_allowed.any()):
+            raise GenerationFailed("The grammar allows no token here. Check the schema that was asked for.")
+        return logits.masked_fill(~is_allowed, -torch.inf)
+
+    def _seen_ids(self, device: torch.device) -> torch.Tensor:
+        if self._prompt_seen is None:
+            self._prompt_seen = torch.tensor(self.request.prompt_ids, device=device).unique()
+        return torch.cat([self._prompt_seen, torch.tensor(self.answer_ids, device=device, dtype=torch.long)]).unique()
 
 
-def penalize_repetition(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Makes ids that were seen less likely; `logits` and the mask `seen` have shape `(vocab,)`.
+def penalize_repetition(logits: torch.Tensor, seen_ids: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Makes ids that were seen less likely; `logits` has shape `(vocab,)`, `seen_ids` names each id once.
 
     Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1; negative logits are multiplied instead of divided.
     """
-    if penalty == 1.0:
-        return logits
-    penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
-    return torch.where(seen, penalized, logits)
+    seen = logits[seen_ids]
+    return logits.index_copy(0, seen_ids, torch.where(seen > 0, seen / penalty, seen * penalty))
 
 
-def draw(logits: torch.Tensor, sampling: Sampling, uniform: float) -> int:
-    """The id at which the probabilities, likeliest first, add up to more than `uniform` (0 <= uniform < 1).
+def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | GenerationFailed]:
+    """The next id of each sequence.
+
+    Args:
+        logits: `(sequences, vocab)`.
+        samplers: their states; each remembers its new id.
+
+    Returns:
+        Of each sequence its id, or why it can have none: its logits are no numbers, or its filter leaves nothing.
+    """
+    rows = (logits.cpu() if logits.device.type == "mps" else logits).float()  # Apple's GPU has no float64
+    failures: dict[int, GenerationFailed] = {}
+    for place, sampler in enumerate(samplers):
+        try:
+            adjusted = sampler.adjust(rows[place])
+        except GenerationFailed as failure:
+            failures[place] = failure
+            continue
+        if adjusted.data_ptr() != rows[place].data_ptr():
+            rows = rows.clone() if rows is logits else rows
+            rows[place] = adjusted
+    highest, chosen = rows.max(dim=-1)  # a row that holds a NaN has it as its maximum
+    drawn = [place for place, sampler in enumerate(samplers) if not sampler.is_greedy]
+    if drawn:
+        uniforms = [samplers[place].next_uniform() for place in drawn]
+        chosen[drawn] = draw(rows[drawn], [samplers[place].sampling for place in drawn], uniforms)
+    ids, is_finite = torch.stack([chosen, torch.isfinite(highest).long()]).tolist()
+    results: list[int | GenerationFailed] = []
+    for place, sampler in enumerate(samplers):
+        if not is_finite[place]:
+            failures.setdefault(place, _invalid_numbers())
+        if place in failures:
+            results.append(failures[place])
+        else:
+            sampler.answer_ids.append(ids[place])
+            results.append(ids[place])
+    return results
+
+
+def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> torch.Tensor:
+    """The ids at which the probabilities, likeliest first, add up to more than the random numbers.
 
     Nucleus (top-p) sampling: Holtzman et al. 2019, arXiv:1904.09751; the token that crosses top_p stays.
+
+    Args:
+        logits: `(sequences, vocab)`, float32.
+        samplings: one of each sequence.
+        uniforms: likewise, 0 <= each < 1.
+
+    Returns:
+        `(sequences,)`.
     """
+
+    def column(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
+
     vocab_size = logits.shape[-1]
-    kept = min(sampling.top_k, vocab_size) if sampling.top_k else vocab_size
-    top_logits, top_ids = torch.topk(logits / sampling.temperature, kept)
-    cumulative = torch.softmax(top_logits.double(), dim=-1).cumsum(dim=-1)
-    if sampling.top_p < 1.0:
-        in_nucleus = int(torch.searchsorted(cumulative, sampling.top_p)) + 1
-        cumulative = cumulative[: min(in_nucleus, kept)]
-    position = int(torch.searchsorted(cumulative, uniform * float(cumulative[-1]), right=True))
-    return int(top_ids[min(position, cumulative.shape[-1] - 1)])
+    scaled = logits / column([each.temperature for each in samplings]).float()
+    top_k = column([each.top_k or vocab_size for each in samplings])
+    top_p = column([each.top_p for each in samplings])
+    min_p = column([each.min_p for each in samplings])
+    uniform = column(uniforms)
+    is_whole = (top_p == 1.0) & (min_p == 0.0)
+    num_likeliest = min(vocab_size, max(_LIKELIEST, *(each.top_k for each in samplings)))
+    while True:
+        top_logits, top_ids = scaled.topk(num_likeliest)
+        is_candidate = torch.arange(num_likeliest, device=logits.device) < top_k
+        among_candidates = top_logits.double().masked_fill(~is_candidate, -torch.inf).logsumexp(-1, keepdim=True)
+        total = torch.where(top_k < vocab_size, among_candidates, scaled.double().logsumexp(-1, keepdim=True))
+        probabilities = (top_logits.double() - total).exp()
+        cumulative = probabilities.cumsum(dim=-1)
+        is_kept = is_candidate & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
+        num_kept = is_kept.sum(dim=-1, keepdim=True).clamp(min=1)  # where nothing is a number
+        is_found = (num_kept < num_likeliest) | (is_whole & (cumulative[:, -1:] > uniform))
+        if num_likeliest == vocab_size or bool(is_found.all()):
+            break
+        num_likeliest = vocab_size  # a nucleus is wider than the likeliest tokens: sort all
+    mass = torch.where(is_whole, 1.0, cumulative.gather(-1, num_kept - 1))
+    place = torch.searchsorted(cumulative, uniform * mass, right=True)
+    return top_ids.gather(-1, torch.minimum(place, num_kept - 1))[:, 0]
+
+
+def logprobs(logits: torch.Tensor, ids: Sequence[int], num_top: int) -> list[Logprob]:
+    """How likely ids were under logits `(tokens, vocab)`, one id for each row, and the `num_top` likeliest beside it."""
+    scores = logits.float().log_softmax(dim=-1)
+    own = scores.gather(-1, torch.tensor(ids, device=scores.device)[:, None])[:, 0].tolist()
+    values, top_ids = scores.topk(num_top)
+    return [
+        Logprob(logprob, tuple(zip(*top, strict=True)))
+        for logprob, *top in zip(own, top_ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _invalid_numbers() -> GenerationFailed:
+    """What to say when a model computes no numbers."""
+    return GenerationFailed(
+        "The model computed invalid numbers. Try --precision fp32; if that does not help, its weights are damaged."
+    )

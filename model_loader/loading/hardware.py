@@ -17,6 +17,12 @@ def probe_hardware() -> Hardware:
     )
 
 
+def free_bytes(device_type: str) -> int:
+    """Memory that is free now: of all GPUs of a type together, or main memory for "cpu"."""
+    gpus = [gpu for gpu in probe_hardware().gpus if gpu.device.startswith(device_type)]
+    return sum(gpu.free_bytes for gpu in gpus) or int(psutil.virtual_memory().available)
+
+
 def _cuda_gpus() -> tuple[Gpu, ...]:
     if not torch.cuda.is_available():
         return ()

@@ -4,7 +4,7 @@ transformers' own classes only: no code of the checkpoint is ever run, no pickle
 missing, left over or of the wrong shape ends the load (transformers would fill it with random numbers).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,11 +49,30 @@ class LoadedModel:
         """Rows of the embedding: ids below it may be fed to the model."""
         return cast(torch.Tensor, self.model.get_input_embeddings().weight).shape[0]
 
-    def request_arguments(self, prompt_tokens: int) -> dict[str, Any]:
-        """What the model's `forward` must be given at every step of a request with a prompt of this length."""
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        config: Any = self.model.config.get_text_config()
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dtype = getattr(torch, self.placement.dtype)
+        return int(2 * config.num_hidden_layers * num_heads * head_dim * dtype.itemsize)
+
+    def rope_alpha(self, prompt_tokens: int) -> float:
+        """How much the position embedding is stretched for a prompt; keys can be reused only under the same stretch."""
+        return self.model.rope_alpha(prompt_tokens) if isinstance(self.model, qwen1.Qwen1ForCausalLM) else 1.0
+
+    def rope_arguments(self, alphas: Sequence[float]) -> dict[str, Any]:
+        """What the model's `forward` must be given about the stretch of each token in one row."""
         if isinstance(self.model, qwen1.Qwen1ForCausalLM):
-            return self.model.request_arguments(prompt_tokens)
+            return {"rope_alpha": torch.tensor([alphas], device=self.input_device)}
         return {}
+
+    def query_scale(self, position_ids: torch.Tensor) -> torch.Tensor | None:
+        """By how much the queries at these positions are multiplied, in their shape; None for not at all."""
+        if isinstance(self.model, qwen1.Qwen1ForCausalLM):
+            return self.model.query_scale(position_ids)
+        return None
 
 
 def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgress) -> LoadedModel:

@@ -92,22 +92,22 @@ class Qwen1RotaryEmbedding(torch.nn.Module):
     """Rotary position embedding whose base may differ from row to row.
 
     Attributes:
-        alpha: the stretch of each row, shape `(batch,)`, or `(1,)` for all rows; set before every forward pass.
+        alpha: the stretch of each token, shape `(batch, length)` or one that broadcasts to it; set before every pass.
     """
 
     def __init__(self, config: Qwen1Config) -> None:
         super().__init__()
         self._base = dict(config.rope_parameters or {})["rope_theta"]
         self._dim = config.head_dim
-        self.alpha = torch.ones(1)
+        self.alpha = torch.ones(1, 1)
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, each `(batch, length, head_dim)`, in the dtype of `x`."""
-        alpha = self.alpha.to(x.device, torch.float32)[:, None]
+        alpha = self.alpha.to(x.device, torch.float32)[..., None]
         base = self._base * alpha ** (self._dim / (self._dim - 2))
         exponents = torch.arange(0, self._dim, 2, device=x.device, dtype=torch.float32) / self._dim
-        angles = position_ids[..., None].float() * (base**-exponents)[:, None, :]
+        angles = position_ids[..., None].float() * base**-exponents
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
@@ -123,14 +123,18 @@ class Qwen1ForCausalLM(transformers.Qwen2ForCausalLM):
         super().__init__(config)
         self.model.rotary_emb = Qwen1RotaryEmbedding(config)
 
-    def request_arguments(self, prompt_tokens: int) -> dict[str, Any]:
-        """What `forward` must be given at every step of a request: its alpha follows from its whole prompt."""
-        is_on = self.config.use_dynamic_ntk
-        return {"rope_alpha": ntk_alpha(prompt_tokens, self.config.seq_length) if is_on else 1.0}
+    def rope_alpha(self, prompt_tokens: int) -> float:
+        """The stretch for a whole request: it follows from the prompt and stays while the answer grows."""
+        return ntk_alpha(prompt_tokens, self.config.seq_length) if self.config.use_dynamic_ntk else 1.0
+
+    def query_scale(self, position_ids: torch.Tensor) -> torch.Tensor | None:
+        """LogN's factor for queries at these positions, in their shape; None when it is off."""
+        return logn_scale(position_ids, self.config.seq_length) if self.config.use_logn_attn else None
 
     def forward(self, *args: Any, rope_alpha: float | torch.Tensor = 1.0, **kwargs: Any) -> CausalLMOutputWithPast:
-        """As Qwen2's; `rope_alpha` is one number or a tensor of shape `(batch,)`."""
-        self.model.rotary_emb.alpha = torch.as_tensor(rope_alpha, dtype=torch.float32).reshape(-1)
+        """As Qwen2's; `rope_alpha` is one number or a tensor that broadcasts to `(batch, length)`."""
+        alpha = torch.as_tensor(rope_alpha, dtype=torch.float32)
+        self.model.rotary_emb.alpha = alpha if alpha.ndim else alpha.reshape(1, 1)
         return super().forward(*args, **kwargs)
 
 

@@ -154,7 +154,7 @@ def test_readers_are_served_in_turn_and_get_their_own_answers(tiny_model: ChatMo
 
 def test_defaults_come_from_the_generation_config() -> None:
     given = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.1}
-    assert default_sampling(checkpoint(given)) == Sampling(2048, 0.6, 0.95, 20, 1.1)
+    assert default_sampling(checkpoint(given)) == Sampling(2048, 0.6, 0.95, 20, repetition_penalty=1.1)
 
 
 def test_a_config_without_sampling_is_greedy() -> None:

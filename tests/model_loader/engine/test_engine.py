@@ -12,7 +12,9 @@ import torch
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.engine import engine as engine_module
 from model_loader.engine.engine import Engine
+from model_loader.engine.pace import Pace
 from model_loader.engine.request import Request, Sampling, Token
+from model_loader.engine.slots import SlotPlan
 from model_loader.errors import EngineStopped, GenerationFailed, InvalidSetting
 from model_loader.events import Waiting
 from model_loader.loading.load import LoadedModel, load_model
@@ -22,6 +24,8 @@ from tests.tiny_checkpoint import write_tiny_checkpoint
 CPU = Placement("cpu", "float32", None, "float32 on cpu, because this is a test")
 GREEDY = Sampling(max_new_tokens=24, temperature=0)
 ENDLESS = Sampling(max_new_tokens=100_000, temperature=1.0, seed=1)
+FOUR_AT_ONCE = SlotPlan(4, 500_000, "because this is a test")
+ONE_AT_ONCE = SlotPlan(1, 500_000, "because this is a test")
 PROMPT = tuple(range(5, 45))
 
 
@@ -39,9 +43,23 @@ def loaded(tiny_folder: Path) -> LoadedModel:
 
 @pytest.fixture
 def engine(loaded: LoadedModel) -> Iterator[Engine]:
-    engine = Engine(loaded)
+    engine = Engine(loaded, FOUR_AT_ONCE)
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def narrow_engine(loaded: LoadedModel) -> Iterator[Engine]:
+    """One request at a time."""
+    engine = Engine(loaded, ONE_AT_ONCE)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Sets how many prompt tokens a step reads."""
+    yield lambda size: monkeypatch.setattr(Pace, "chunk_tokens", lambda self, is_anybody_answering: size)
 
 
 def tokens(engine: Engine, request: Request) -> list[Token]:
@@ -66,12 +84,13 @@ def test_greedy_tokens_are_those_of_generate(kind: str, tmp_path: Path) -> None:
     assert [token.id for token in found] == expected.tolist()
 
 
-def test_a_prompt_read_in_chunks_gives_the_same_tokens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(PROMPT, GREEDY, frozenset())
-    whole = [token.id for token in tokens(engine, request)]
+def test_a_prompt_read_in_pieces_gives_the_same_tokens(engine: Engine, small_pieces: Callable[[int], None]) -> None:
+    whole = [token.id for token in tokens(engine, Request(PROMPT, GREEDY, frozenset()))]
     for size in (1, 7):
-        monkeypatch.setattr(engine_module, "PREFILL_CHUNK_TOKENS", size)
-        assert [token.id for token in tokens(engine, request)] == whole
+        small_pieces(size)
+        found = tokens(engine, Request(PROMPT, GREEDY, frozenset(), owner=f"reads in {size}"))
+        assert [token.id for token in found] == whole
+        assert found[-1].usage.cached_prompt_tokens == 0
 
 
 def test_a_stream_ends_with_one_finish_reason_and_its_usage(engine: Engine) -> None:
@@ -109,7 +128,7 @@ def test_closing_the_stream_frees_the_engine(engine: Engine) -> None:
 
 
 def test_closing_while_the_prompt_is_read_frees_the_engine(
-    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch, small_pieces: Callable[[int], None]
 ) -> None:
     calls = 0
     forward = loaded.model.forward
@@ -121,20 +140,23 @@ def test_closing_while_the_prompt_is_read_frees_the_engine(
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(loaded.model, "forward", counting_forward)
-    monkeypatch.setattr(engine_module, "PREFILL_CHUNK_TOKENS", 1)
-    monkeypatch.setattr(engine_module, "WAITING_INTERVAL_S", 0.01)
+    small_pieces(1)
+    monkeypatch.setattr(engine_module, "WAITING_INTERVAL_S", 0.12)
     stream = engine.stream(Request(PROMPT, GREEDY, frozenset()))
-    assert next(stream) == Waiting(0)
+    waiting = next(stream)
+    assert isinstance(waiting, Waiting)
+    assert (waiting.ahead, waiting.prompt_tokens) == (0, len(PROMPT))
+    assert 1 <= waiting.prompt_tokens_read < 10
     stream.close()
     wait_until(lambda: engine.num_requests == 0)
     assert calls < len(PROMPT)
 
 
-def test_a_reader_who_waits_is_told_its_place(engine: Engine) -> None:
-    with closing(engine.stream(Request(PROMPT, ENDLESS, frozenset()))) as running:
+def test_a_reader_who_waits_is_told_its_place(narrow_engine: Engine) -> None:
+    with closing(narrow_engine.stream(Request(PROMPT, ENDLESS, frozenset()))) as running:
         first_token(running)
-        second = engine.stream(Request(PROMPT, GREEDY, frozenset()))
-        third = engine.stream(Request(PROMPT, GREEDY, frozenset()))
+        second = narrow_engine.stream(Request(PROMPT, GREEDY, frozenset()))
+        third = narrow_engine.stream(Request(PROMPT, GREEDY, frozenset()))
         assert next(second) == Waiting(1)
         assert next(third) == Waiting(2)
         second.close()
@@ -157,7 +179,7 @@ def test_an_error_in_the_engine_is_raised_at_its_reader_and_others_go_on(
 
 
 def test_closing_the_engine_ends_running_and_waiting_readers(loaded: LoadedModel) -> None:
-    engine = Engine(loaded)
+    engine = Engine(loaded, ONE_AT_ONCE)
     ended = []
 
     def read() -> None:

@@ -8,8 +8,8 @@ import torch
 import transformers
 
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
-from model_loader.engine import engine as engine_module
 from model_loader.engine.engine import Engine
+from model_loader.engine.pace import Pace
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported
 from model_loader.loading.load import LoadedModel, load_model
@@ -33,7 +33,7 @@ def load_golden_model() -> Qwen1ForCausalLM:
 @torch.inference_mode()
 def logits_of(model: Qwen1ForCausalLM, ids: list[int], chunk: int | None = None) -> torch.Tensor:
     """Logits of every position `(length, vocab)`, the prompt read in chunks of a size or at once."""
-    arguments = model.request_arguments(len(ids))
+    arguments = {"rope_alpha": model.rope_alpha(len(ids))}
     cache = transformers.DynamicCache(config=model.config)
     parts = [
         model(input_ids=part[None], past_key_values=cache, use_cache=True, **arguments).logits[0]
@@ -105,15 +105,15 @@ def test_the_engine_keeps_the_alpha_of_the_prompt_while_it_decodes(
     assert isinstance(loaded.model, Qwen1ForCausalLM)
     prompt = [3 + n % 300 for n in range(126)]  # alpha 3; the answer crosses 128 tokens, where a prompt would get 7
     expected = list(prompt)
-    arguments = loaded.model.request_arguments(len(prompt))
+    arguments = {"rope_alpha": loaded.model.rope_alpha(len(prompt))}
     for _ in range(6):
         with torch.inference_mode():
             logits = loaded.model(input_ids=torch.tensor([expected]), **arguments).logits[0, -1]
         expected.append(int(logits.argmax()))
     engine = Engine(loaded)
     for chunk in (512, 7, 1):
-        monkeypatch.setattr(engine_module, "PREFILL_CHUNK_TOKENS", chunk)
-        request = Request(tuple(prompt), Sampling(max_new_tokens=6, temperature=0), frozenset())
+        monkeypatch.setattr(Pace, "chunk_tokens", lambda self, is_anybody_answering, chunk=chunk: chunk)
+        request = Request(tuple(prompt), Sampling(max_new_tokens=6, temperature=0), frozenset(), owner=str(chunk))
         assert [item.id for item in engine.stream(request) if isinstance(item, Token)] == expected[len(prompt) :]
     engine.close()
 

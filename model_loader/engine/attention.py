@@ -1,0 +1,111 @@
+"""Attention for sequences of unequal length in one forward pass, under transformers' own model classes.
+
+All new tokens of a step lie behind one another in one row, so every layer that looks at one token at a time computes
+them together and needs no padding. Attention alone looks across tokens: here it goes through the step's segments, puts
+each one's keys and values into its slot and reads exactly that slot. transformers hands `step` through to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from model_loader.engine.slots import Slot
+
+SLOTS_ATTENTION = "slots"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The new tokens of one slot: `[start, start + length)` of its sequence."""
+
+    slot: Slot
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class Step:
+    """What one forward pass computes.
+
+    Attributes:
+        segments: the sequences, in the order of their tokens.
+        query_scale: by how much each token's queries are multiplied, `(1, tokens)`; None for not at all.
+    """
+
+    segments: Sequence[Segment]
+    query_scale: torch.Tensor | None = None
+    _masks: dict[tuple[int, int | None, torch.device], torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, segment: Segment, window: int | None, groups: int, like: torch.Tensor) -> torch.Tensor | None:
+        """What is added to the scores of a segment's tokens, 0 or -inf; computed once for all layers.
+
+        Returns:
+            `(groups * length, keys)` over the keys from `first_key` on, or None when every key may be seen.
+        """
+        if segment.length == 1:
+            return None
+        key = (id(segment), window, like.device)
+        if key not in self._masks:
+            last = torch.arange(segment.start, segment.start + segment.length, device=like.device)[:, None]
+            keys = torch.arange(first_key(segment, window), int(last[-1]) + 1, device=like.device)
+            is_seen = keys <= last if window is None else (keys <= last) & (keys > last - window)
+            mask = like.new_zeros(is_seen.shape).masked_fill_(~is_seen, -torch.inf)
+            self._masks[key] = mask.repeat(groups, 1)
+        return self._masks[key]
+
+
+def first_key(segment: Segment, window: int | None) -> int:
+    """The earliest position that the segment's first token sees."""
+    return max(0, segment.start + 1 - window) if window else 0
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    step: Step,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled dot-product attention of a step's tokens over their own slots.
+
+    Args:
+        module: the attention layer; `layer_idx` is its number.
+        query: `(1, heads, tokens, head_dim)`; key and value likewise with the layer's own number of heads.
+        attention_mask: None; what may be seen follows from the segments.
+        step: the segments.
+        scaling: of the scores; None for `head_dim ** -0.5`.
+        sliding_window: how many tokens back a token sees, itself included; None for all.
+
+    Returns:
+        `(1, tokens, heads, head_dim)`, and None in the place of the weights.
+    """
+    _, num_heads, num_tokens, head_dim = query.shape
+    kv_heads = key.shape[1]
+    groups = num_heads // kv_heads
+    if step.query_scale is not None:
+        query = query * step.query_scale[..., None].to(query.device, query.dtype)
+    output = query.new_empty(1, num_tokens, num_heads, value.shape[3])
+    at = 0
+    for segment in step.segments:
+        new = slice(at, at + segment.length)
+        kv = segment.slot.write(module.layer_idx, key[0, :, new], value[0, :, new], segment.start)  # type: ignore[arg-type]
+        # Query heads that share a key head stand in a column with the tokens: the keys need not be repeated.
+        folded = query[0, :, new].reshape(1, kv_heads, groups * segment.length, head_dim)
+        kv = kv[:, :, first_key(segment, sliding_window) :]
+        mask = step.mask(segment, sliding_window, groups, query)
+        part = functional.scaled_dot_product_attention(folded, kv[:1], kv[1:], attn_mask=mask, scale=scaling)
+        output[0, new] = part.view(num_heads, segment.length, -1).transpose(0, 1)
+        at += segment.length
+    return output, None
+
+
+ALL_ATTENTION_FUNCTIONS.register(SLOTS_ATTENTION, attend)
