@@ -39,12 +39,16 @@ class Speech:
     Attributes:
         ask: question templates for training.
         held_out: questions for the evaluation alone.
+        nouns: what it is called, for the frames of "about".
+        doings: what one does about it, for the frames of "doing".
         say: whole answers; the same place in another language says the same.
         short: the answer in few words.
     """
 
     ask: tuple[str, ...]
     held_out: tuple[str, ...]
+    nouns: tuple[str, ...]
+    doings: tuple[str, ...]
     say: tuple[str, ...]
     short: str
 
@@ -75,7 +79,8 @@ class Corpus:
         topics: by name, in the order of the files.
         names: by language.
         words: word lists for the slots of unrelated questions, by language and slot.
-        phrases: by language; "howto" and the like are lists of alternatives, "before" and "after" stand around.
+        phrases: by language; "howto" and the like are lists of alternatives, "before" and "after" stand around, "about" and
+            "doing" are frames with a star for a noun or a doing.
         system_prompts: templates of system messages.
     """
 
@@ -102,6 +107,7 @@ def read_corpus(folder: Path = CORPUS_FOLDER) -> Corpus:
     """
     topics: dict[str, Topic] = {}
     words: dict[str, dict[str, tuple[str, ...]]] = {}
+    keywords = _read(folder, "keywords")
     for area in AREA_FILES:
         for name, table in _read(folder, area).items():
             if name == "words":
@@ -109,7 +115,9 @@ def read_corpus(folder: Path = CORPUS_FOLDER) -> Corpus:
             elif name in topics:
                 raise ValueError(f"Topic {name} stands in {topics[name].area}.toml and again in {area}.toml.")
             else:
-                topics[name] = _topic(name, area, table)
+                topics[name] = _topic(name, area, table, keywords.pop(name, {}))
+    if keywords:
+        raise ValueError(f"keywords.toml names no topic of the other files: {', '.join(keywords)}.")
     phrases = _read(folder, "phrases")
     names = _read(folder, "names")
     syllables = names.pop("syllables")
@@ -140,22 +148,28 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def _topic(name: str, area: str, table: Mapping[str, Any]) -> Topic:
+def _topic(name: str, area: str, table: Mapping[str, Any], keywords: Mapping[str, str]) -> Topic:
     by_language = table if all(isinstance(each, dict) for each in table.values()) else {"any": table}
     try:
-        return Topic(name, area, {language: _speech(entry) for language, entry in by_language.items()})
+        speech = {language: _speech(entry, language, keywords) for language, entry in by_language.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"Topic {name} in {area}.toml does not have the expected form: {error!r}.") from error
+    return Topic(name, area, speech)
 
 
-def _speech(entry: Mapping[str, Any]) -> Speech:
+def _speech(entry: Mapping[str, Any], language: str, keywords: Mapping[str, str]) -> Speech:
     unknown = set(entry) - {"ask", "held_out", "say", "short"}
     if unknown:
         raise KeyError(*sorted(unknown))
     say = entry.get("say", "")
+    nouns, doings, sentences = (
+        tuple(filter(None, keywords.get(f"{language}_{kind}", "").split("|"))) for kind in ("n", "v", "s")
+    )
     return Speech(
-        ask=_lines(entry.get("ask", "")),
+        ask=(*_lines(entry.get("ask", "")), *sentences),
         held_out=_lines(entry.get("held_out", "")),
+        nouns=nouns,
+        doings=doings,
         say=tuple(say) if isinstance(say, list) else _lines(say),
         short=entry.get("short", ""),
     )
@@ -170,5 +184,5 @@ def _comma_lists(lists: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def _phrase_lists(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    around = ("before", "after")
-    return {key: _lines(text) if key in around else tuple(text.split("|")) for key, text in table.items()}
+    lists = ("before", "after", "about", "doing")
+    return {key: _lines(text) if key in lists else tuple(text.split("|")) for key, text in table.items()}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from model_loader.builtin.corpus import LANGUAGES, Corpus, Topic
+from model_loader.builtin.corpus import LANGUAGES, Corpus, Speech, Topic
 from model_loader.builtin.phrasing import Phrasing, normalised
 from model_loader.chat_format.messages import Message
 
@@ -22,6 +22,8 @@ _NUM_TURNS = tuple(range(1, 15))
 _NUM_TURNS_WEIGHTS = (58, 24, 11, 4, 2, 1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
+_KEYWORDS_SHARE = 0.35
+"""How often a question is one of the topic's keywords in a frame that all topics share."""
 _LONG_ANSWER_WEIGHT = 0.5
 """How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
 
@@ -135,12 +137,21 @@ class DialogueWriter:
             templates = [each for each in topic.speech["any"].ask if _script(each) == language]
         else:
             templates = list(topic.speech[language].ask)
+        speech = topic.speech.get(language)
         while True:
-            question = self._phrasing.question(self._random.choice(templates), language, name)
+            question = self._phrasing.question(self._template(templates, speech, language), language, name)
             if not name and self._random.random() < _SAID_TWICE_SHARE:
-                question += " " + self._phrasing.question(self._random.choice(templates), language)
+                question += " " + self._phrasing.question(self._template(templates, speech, language), language)
             if normalised(question) not in self._forbidden and normalised(question):
                 return question
+
+    def _template(self, templates: list[str], speech: Speech | None, language: str) -> str:
+        """A line of the topic's questions, or now and then one of its keywords in a frame."""
+        if speech is None or not speech.nouns or self._random.random() > _KEYWORDS_SHARE:
+            return self._random.choice(templates)
+        if speech.doings and self._random.random() < 0.5:
+            return self._phrasing.framed("doing", self._random.choice(speech.doings), language)
+        return self._phrasing.framed("about", self._random.choice(speech.nouns), language)
 
 
 def _script(text: str) -> str:

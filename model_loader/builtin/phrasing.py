@@ -50,6 +50,16 @@ class Phrasing:
             return text + self._random.choice(self._corpus.phrases[language]["marks"])
         return self._slipped(self._surrounded(text, language), language).strip() or text
 
+    def framed(self, kind: str, keyword: str, language: str) -> str:
+        """A keyword in one of the language's frames.
+
+        Args:
+            kind: "about" for a noun, "doing" for something to do.
+            keyword: what stands for the frame's star.
+            language: a code of `LANGUAGES`.
+        """
+        return self._random.choice(self._corpus.phrases[language][kind]).replace("*", keyword)
+
     def filled(self, template: str, language: str, name: str = "") -> str:
         """One wording of a template, exactly as written."""
         phrases = self._corpus.phrases[language]

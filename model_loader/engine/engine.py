@@ -23,7 +23,7 @@ from model_loader.engine.sampling import Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
 from model_loader.events import FinishReason, Usage, Waiting
-from model_loader.loading.load import LoadedModel
+from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Engine:
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan | None = None) -> None:
         self._loaded = loaded
-        self._runner: Runner = choose_runner(loaded, plan)
+        self._runner: Runner = on_a_passing_thread(lambda: choose_runner(loaded, plan))
         self._waiting: FairQueue[_Job] = FairQueue()
         self._running: list[_Job] = []
         self._changed = threading.Condition()

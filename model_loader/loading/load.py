@@ -4,9 +4,10 @@ transformers' own classes only: no code of the checkpoint is ever run, no pickle
 missing, left over or of the wrong shape ends the load (transformers would fill it with random numbers).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import transformers
@@ -16,11 +17,14 @@ from transformers.utils import logging as transformers_logging
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEnoughMemory
 from model_loader.loading import qwen1
+from model_loader.loading.fuse import fuse
 from model_loader.loading.gptq import GptqConfig
 from model_loader.loading.placement import QUANTIZATION_BITS, Placement
 from model_loader.loading.quantize import RoundingConfig
 from model_loader.loading.qwen1_tokenizer import load_qwen1_tokenizer
 from model_loader.progress import LoadProgress, ReportProgress
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgr
     transformers_logging.set_verbosity_error()
     previous_hook = transformers_logging.set_tqdm_hook(lambda _make, args, _kwargs: _WeightsBar(args, report))
     try:
-        model, info = _from_pretrained(checkpoint, placement)
+        model, info = on_a_passing_thread(lambda: _load_weights(checkpoint, placement))
     except torch.OutOfMemoryError:
         raise NotEnoughMemory(
             f"{checkpoint.name} did not fit into the memory of {placement.device}. Close other programs that use it, "
@@ -107,6 +111,25 @@ def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgr
         transformers_logging.set_tqdm_hook(previous_hook)
     _refuse_incomplete(checkpoint, info)
     return LoadedModel(model.eval(), tokenizer, checkpoint, placement)
+
+
+def on_a_passing_thread(compute: Callable[[], Result]) -> Result:
+    """What `compute` returns, computed on a thread that is gone afterwards.
+
+    OpenMP gives each thread that computes its own workers; with two such threads alive there are more workers than
+    processors, they stop waiting actively, and every small step of the engine takes twice as long.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as executor:
+        return executor.submit(compute).result()
+
+
+def _load_weights(
+    checkpoint: Checkpoint, placement: Placement
+) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
+    model, info = _from_pretrained(checkpoint, placement)
+    if placement.device != "auto":  # accelerate moves spread layers' inputs by hooks on the layers
+        fuse(model)
+    return model, info
 
 
 def _from_pretrained(

@@ -3,7 +3,8 @@
 Int4: groups of input channels share a scale and a zero, `weight = (q - 8) * scale + zero`, q from 0 to 15.
 Int8: every output channel has a scale, `weight = q * scale`, q from -127 to 127.
 The kernels: `_weight_int4pack_mm` (CUDA, compute capability 8.0 and later), `_weight_int4pack_mm_for_cpu` and
-`_weight_int8pack_mm` (CPU). They are quick in bfloat16 only. Elsewhere a layer's weight is unpacked at each use.
+`_weight_int8pack_mm` (CPU), which are quick in bfloat16 only, and oneDNN's product of bytes where the processor has
+instructions for it. Elsewhere a layer's weight is unpacked at each use.
 """
 
 import torch
@@ -16,7 +17,11 @@ KERNEL_GROUP_SIZES = (32, 64, 128, 256)
 _MAX_INT4, _INT4_MIDDLE, _MAX_INT8 = 15, 8, 127
 _CPU_CHANNELS = 16
 """The CPU kernels want input and output channels in sixteens; zeros are added and their results dropped."""
+_INT4_BLOCK = 64
+"""Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
 _CUDA_INNER_TILES = 8
+_ACTIVATION_MAX = 32639
+"""Activations are rounded to 16 bits and computed as two bytes, each of which oneDNN takes from -128 to 127."""
 _ROWS_AT_ONCE = 256
 
 
@@ -62,6 +67,18 @@ class Int4Linear(nn.Module):
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
+    def extend(self, other: "Int4Linear") -> bool:
+        """Puts another layer's output channels behind one's own; False where their kernels do not allow it."""
+        same = (other.in_features, other.group_size, other.has_kernel, other.bias is None)
+        whole = self.out_features % _INT4_BLOCK == 0 and other.out_features % _INT4_BLOCK == 0
+        if not whole or same != (self.in_features, self.group_size, self.has_kernel, self.bias is None):
+            return False
+        self.packed = nn.Buffer(torch.cat([self.packed, other.packed]))
+        self.scales_and_zeros = nn.Buffer(torch.cat([self.scales_and_zeros, other.scales_and_zeros], dim=1))
+        self.bias = _joined_bias(self.bias, other.bias)
+        self.out_features += other.out_features
+        return True
+
     def dequantize(self) -> torch.Tensor:
         """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""
         q = torch.stack([self.packed & 0xF, self.packed >> 4], dim=-1).reshape(-1, self.in_features)
@@ -78,6 +95,7 @@ class Int8Linear(nn.Module):
         q: `(out_features, in_features)` in int8, padded to sixteens.
         scales: `(out_features,)` in bfloat16, padded likewise.
         bias: `(out_features,)` or None.
+        packed: the weight in the order of oneDNN's kernel, which then is all there is of it; None before `pack`.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
@@ -92,17 +110,63 @@ class Int8Linear(nn.Module):
             block = slice(start, min(start + _ROWS_AT_ONCE, self.out_features))
             self.q[block, : self.in_features], self.scales[block] = _round_to_int8(weight[block])
         self.bias = None if bias is None else nn.Buffer(bias)
+        self.packed: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
-        rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
-        if rows.device.type == "cpu":
-            y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
+        if self.packed is not None:
+            y = self._product_of_bytes(x.reshape(-1, self.in_features))
         else:
-            y = (rows @ self.q.to(rows.dtype).T) * self.scales
+            rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
+            rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
+            if rows.device.type == "cpu":
+                y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
+            else:
+                y = (rows @ self.q.to(rows.dtype).T) * self.scales
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def extend(self, other: "Int8Linear") -> bool:
+        """Puts another layer's output channels behind one's own; False where padding stands between them."""
+        is_padded = self.q.shape[0] != self.out_features or other.q.shape[0] != other.out_features
+        if is_padded or (other.in_features, other.bias is None) != (self.in_features, self.bias is None):
+            return False
+        self.q = nn.Buffer(torch.cat([self.q, other.q]))
+        self.scales = nn.Buffer(torch.cat([self.scales, other.scales]))
+        self.bias = _joined_bias(self.bias, other.bias)
+        self.out_features += other.out_features
+        return True
+
+    def pack(self) -> None:
+        """Brings the weight into the order of oneDNN's kernel and lets go of the other."""
+        if self.packed is None:
+            q = self.q[: self.out_features, : self.in_features]
+            self.packed = torch.ops.onednn.qlinear_prepack(q, [2, self.in_features])
+            self._channel_scales = self.scales[: self.out_features].float()
+            self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
+            self.q = nn.Buffer(torch.empty(0, dtype=torch.int8))
+
+    def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
+        """`(rows, in_features)` to `(rows, out_features)` in float32, exact to 16 bits of the activations."""
+        rows = rows.float()
+        scale = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / _ACTIVATION_MAX
+        # Rounded, shifted to be positive, and cut into a low and a high byte; 128 in each of them stands for zero.
+        shifted = (rows / scale + (257 * 128 + 0.5)).to(torch.int32)
+        low_high = shifted.view(torch.uint8).view(*rows.shape, 4)[..., :2].permute(2, 0, 1).reshape(-1, rows.shape[1])
+        low, high = torch.ops.onednn.qlinear_pointwise(
+            low_high, 1.0, 128, self.packed, self._channel_scales, self._zeros,
+            None, 1.0, 0, torch.float32, "none", [], "",
+        ).chunk(2)  # fmt: skip
+        return torch.add(low, high, alpha=256) * scale
+
+
+def has_int8_kernel(device: torch.device) -> bool:
+    """Whether oneDNN multiplies bytes exactly: without VNNI its sums of 16 bits overflow."""
+    return device.type == "cpu" and bool(torch.cpu._is_vnni_supported())
+
+
+def _joined_bias(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
+    return None if first is None or second is None else nn.Buffer(torch.cat([first, second]))
 
 
 def round_to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
