@@ -148,16 +148,16 @@ class Int8Linear(nn.Module):
 
     def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
         """`(rows, in_features)` to `(rows, out_features)` in float32, exact to 16 bits of the activations."""
-        rows = rows.float()
-        scale = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / _ACTIVATION_MAX
+        scale = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True, dtype=torch.float32)
+        scale = scale.mul_(1 / _ACTIVATION_MAX).clamp_(min=1e-30)
         # Rounded, shifted to be positive, and cut into a low and a high byte; 128 in each of them stands for zero.
-        shifted = (rows / scale + (257 * 128 + 0.5)).to(torch.int32)
+        shifted = (rows / scale).add_(257 * 128 + 0.5).to(torch.int32)
         low_high = shifted.view(torch.uint8).view(*rows.shape, 4)[..., :2].permute(2, 0, 1).reshape(-1, rows.shape[1])
         low, high = torch.ops.onednn.qlinear_pointwise(
             low_high, 1.0, 128, self.packed, self._channel_scales, self._zeros,
             None, 1.0, 0, torch.float32, "none", [], "",
         ).chunk(2)  # fmt: skip
-        return torch.add(low, high, alpha=256) * scale
+        return low.add_(high, alpha=256).mul_(scale)
 
 
 def has_int8_kernel(device: torch.device) -> bool:
