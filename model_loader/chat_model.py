@@ -59,8 +59,18 @@ class ChatModel:
 
     @property
     def context_length(self) -> int:
-        """Tokens that prompt and answer may have together."""
-        return self.checkpoint.context_length
+        """Tokens that prompt and answer may have together: the checkpoint's window, or what memory there is for."""
+        return min(self.checkpoint.context_length, self._engine.plan.max_tokens)
+
+    @property
+    def capacity(self) -> str:
+        """How many answers run at once and why, as a sentence for the user."""
+        return self._engine.plan.reason
+
+    @property
+    def problem(self) -> str | None:
+        """Why the engine is unhealthy, as a sentence for the user; None while it is well."""
+        return self._engine.problem
 
     @property
     def default_system(self) -> str:
@@ -95,20 +105,35 @@ class ChatModel:
         return Fitted(kept, first)
 
     def stream(
-        self, messages: Sequence[Message], sampling: Sampling | None = None, *, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        prefill: str = "",
+        owner: str = "",
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
+
+        Args:
+            messages: the conversation, with a question at its end.
+            sampling: how tokens are drawn; None takes the checkpoint's defaults.
+            stop: texts that end the answer; they are no part of it.
+            prefill: how the answer is to begin; the events go on from there.
+            owner: whose conversation it is: owners take turns, and what was read for one is never reused for another.
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
             InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        yield from self._generate(
-            self._format.render(messages), sampling, AnswerReader(self._format, self._vocabulary, stop)
-        )
+        prompt_ids = self._format.render(messages) + self._format.encode_text(prefill)
+        reader = AnswerReader(self._format, self._vocabulary, stop)
+        yield from self._generate(prompt_ids, sampling, reader, owner, self._shared_tokens(messages))
 
-    def complete(self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = ()) -> Generator[Event]:
+    def complete(
+        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
+    ) -> Generator[Event]:
         """How a text goes on, as events: no roles, no system message; for base checkpoints above all.
 
         Raises (where it is read):
@@ -116,14 +141,20 @@ class ChatModel:
             InvalidSetting: the text or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        yield from self._generate(
-            self._format.encode_text(text), sampling, TextReader(self._format, self._vocabulary, stop)
-        )
+        reader = TextReader(self._format, self._vocabulary, stop)
+        yield from self._generate(self._format.encode_text(text), sampling, reader, owner)
 
-    def _generate(self, prompt_ids: list[int], sampling: Sampling | None, reader: TextReader) -> Generator[Event]:
+    def _generate(
+        self,
+        prompt_ids: list[int],
+        sampling: Sampling | None,
+        reader: TextReader,
+        owner: str,
+        num_shared_tokens: int = 0,
+    ) -> Generator[Event]:
         sampling = sampling or self.default_sampling
         self._check_length(len(prompt_ids), sampling)
-        request = Request(tuple(prompt_ids), sampling, self._stop_ids)
+        request = Request(tuple(prompt_ids), sampling, self._stop_ids, owner, num_shared_tokens)
         with contextlib.closing(self._engine.stream(request)) as tokens:
             yield from self._read(tokens, reader)
 
@@ -141,6 +172,11 @@ class ChatModel:
                 yield from reader.flush()
                 yield Finished(token.finish_reason or "stop", token.usage)
                 return
+
+    def _shared_tokens(self, messages: Sequence[Message]) -> int:
+        """Length of the checkpoint's own system message, if the conversation begins with it: that is no secret."""
+        first = messages[0]
+        return self._message_tokens(first) if first == Message("system", self.default_system) else 0
 
     def _message_tokens(self, message: Message) -> int:
         return len(self._format.encode_message(message)) + self._format.separator_tokens

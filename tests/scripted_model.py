@@ -86,7 +86,13 @@ class ScriptedModel:
         return ScriptedFitted((*system, *rest), left_out)
 
     def stream(
-        self, messages: Sequence[Message], sampling: Sampling | None = None, *, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        prefill: str = "",
+        owner: str = "",
     ) -> Iterator[Event]:
         """Follows the script."""
         script = self.script
@@ -100,7 +106,9 @@ class ScriptedModel:
             with self._lock:
                 self.num_streams -= 1
 
-    def complete(self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = ()) -> Iterator[Event]:
+    def complete(
+        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
+    ) -> Iterator[Event]:
         """Follows the script, whatever the text is."""
         yield from self.stream([Message("user", text)], sampling, stop=stop)
 

@@ -43,10 +43,10 @@ class PacedModel(ChatModel):
     token_s = 0.0
 
     def stream(
-        self, messages: Sequence[Message], sampling: Sampling | None = None, *, stop: Sequence[str] = ()
+        self, messages: Sequence[Message], sampling: Sampling | None = None, **options: Any
     ) -> Generator[Event]:
         """Every event of the real stream, each a little later."""
-        with contextlib.closing(super().stream(messages, sampling, stop=stop)) as events:
+        with contextlib.closing(super().stream(messages, sampling, **options)) as events:
             for event in events:
                 time.sleep(self.token_s)
                 yield event

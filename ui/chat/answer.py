@@ -44,12 +44,15 @@ class AnswerStatus:
 
     Attributes:
         phase: waiting for the model to load, for its turn, for the first token, or being written.
-        ahead: requests served before it, while it is queued.
+        ahead: its place in the queue, while it is queued.
+        tokens_read, tokens: how much of the prompt the model has read, while it reads.
         progress: how far the load is, while it waits for it.
     """
 
     phase: Literal["loading", "queued", "reading", "thinking", "writing"]
     ahead: int = 0
+    tokens_read: int = 0
+    tokens: int = 0
     progress: LoadProgress | None = None
 
 
@@ -130,7 +133,7 @@ class Answer:
         self.status = AnswerStatus("reading")
         sampling = chat_model.default_sampling.changed(**self._settings.sampling)
         messages = self._prompt(chat_model, sampling)
-        with contextlib.closing(chat_model.stream(messages, sampling)) as events:
+        with contextlib.closing(chat_model.stream(messages, sampling, owner=self.conversation.id)) as events:
             for event in events:
                 self._take(event)
                 if self._has_ended.is_set() or self._should_end():
@@ -153,8 +156,11 @@ class Answer:
 
     def _take(self, event: Event) -> None:
         match event:
-            case Waiting(ahead=ahead):
-                self.status = AnswerStatus("queued", ahead) if ahead else AnswerStatus("reading")
+            case Waiting(ahead=ahead) if ahead:
+                self.status = AnswerStatus("queued", ahead)
+            case Waiting(prompt_tokens_read=tokens_read, prompt_tokens=tokens):
+                if self.status.phase not in ("thinking", "writing"):
+                    self.status = AnswerStatus("reading", tokens_read=tokens_read, tokens=tokens)
             case ReasoningDelta(text=text):
                 self._thinks_since = self._thinks_since or time.monotonic()
                 self.status = AnswerStatus("thinking")

@@ -29,6 +29,7 @@ class LoadPrinter:
             return True
         if self._load.chat_model is not None:
             self._say(f"Ready: {self._load.chat_model.name} in {self._load.chat_model.placement.reason}.")
+            self._say(f"Serves {self._load.chat_model.capacity}.")
             self._has_ended = True
         elif self._load.error is not None:
             self._say(f"No model: {self._load.error}")

@@ -115,6 +115,8 @@ def figures(language: Language, message: StoredMessage) -> list[str]:
         if usage.tokens_per_s is not None:
             facts.append(say(language, "speed", speed=f"{usage.tokens_per_s:.1f}"))
         facts.append(say(language, "first_token", seconds=f"{usage.first_token_s:.2f}"))
+        if usage.cached_prompt_tokens:
+            facts.append(say(language, "cached", tokens=f"{usage.cached_prompt_tokens:,}"))
     if message.finish_reason == "length":
         facts.append(say(language, "cut"))
     if message.left_out:
@@ -132,6 +134,8 @@ def live_text(language: Language, status: AnswerStatus) -> str:
         return f"{stage}{percent}"
     if status.phase == "thinking":
         return ""  # the reasoning's own title says so
+    if status.phase == "reading" and status.tokens:
+        return say(language, "reading_tokens", read=f"{status.tokens_read:,}", tokens=f"{status.tokens:,}")
     return say(language, "writing" if status.phase == "loading" else status.phase)
 
 

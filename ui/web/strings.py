@@ -114,8 +114,13 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "load_failed": ("The model could not be loaded", "模型无法加载", "モデルを読み込めませんでした"),
     # under an answer
-    "queued": ("{ahead} ahead of you", "前面还有 {ahead} 个请求", "あと {ahead} 件お待ちください"),
+    "queued": ("Place {ahead} in the queue", "排在第 {ahead} 位", "順番待ち：{ahead} 番目"),
     "reading": ("Reading", "正在阅读", "読んでいます"),
+    "reading_tokens": (
+        "Reading {read} of {tokens} tokens",
+        "正在阅读：{read} / {tokens} 个 token",
+        "{tokens} トークン中 {read} まで読みました",
+    ),
     "thinking": ("Thinking", "正在思考", "考えています"),
     "thought": ("Thought for {seconds} s", "思考了 {seconds} 秒", "{seconds} 秒考えました"),
     "writing": ("Writing", "正在书写", "書いています"),
@@ -123,6 +128,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "tokens": ("{tokens} tokens", "{tokens} 个 token", "{tokens} トークン"),
     "speed": ("{speed} tokens/s", "{speed} token/秒", "{speed} トークン/秒"),
     "first_token": ("first after {seconds} s", "首个 token {seconds} 秒", "最初のトークンまで {seconds} 秒"),
+    "cached": ("{tokens} known from before", "{tokens} 个此前已读", "{tokens} は既読"),
     "cut": ("cut at the longest answer", "已达最大长度", "最大長で打ち切り"),
     "stopped": ("Stopped", "已停止", "停止しました"),
     "interrupted": (
