@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -23,6 +24,17 @@ _NAMES = {
     "mlp.gate_proj": "mlp.w2",
     "mlp.down_proj": "mlp.c_proj",
 }
+
+
+def qwen2_model() -> transformers.Qwen2ForCausalLM:
+    """A random Qwen2 of the sizes that `write_qwen1_checkpoint` takes."""
+    torch.manual_seed(5)
+    config = transformers.Qwen2Config(
+        vocab_size=640, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        initializer_range=0.3,
+    )  # fmt: skip
+    return transformers.Qwen2ForCausalLM(config).eval()
 
 
 def to_qwen1_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -59,6 +59,8 @@ class ScriptedModel:
 
     name = "scripted"
     is_completion_model = False
+    problem: str | None = None
+    capacity = "4 answers at once, because this is a test"
     placement = ScriptedPlacement()
     default_sampling = Sampling(max_new_tokens=256, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
     default_system = "You are a scripted assistant."

@@ -42,9 +42,7 @@ class PacedModel(ChatModel):
 
     token_s = 0.0
 
-    def stream(
-        self, messages: Sequence[Message], sampling: Sampling | None = None, **options: Any
-    ) -> Generator[Event]:
+    def stream(self, messages: Sequence[Message], sampling: Sampling | None = None, **options: Any) -> Generator[Event]:
         """Every event of the real stream, each a little later."""
         with contextlib.closing(super().stream(messages, sampling, **options)) as events:
             for event in events:

@@ -79,8 +79,8 @@ class Corpus:
         topics: by name, in the order of the files.
         names: by language.
         words: word lists for the slots of unrelated questions, by language and slot.
-        phrases: by language; "howto" and the like are lists of alternatives, "before" and "after" stand around, "about" and
-            "doing" are frames with a star for a noun or a doing.
+        phrases: by language; "howto" and the like are lists of alternatives, "before" and "after" stand around,
+            "about" and "doing" are frames with a star for a noun or a doing.
         system_prompts: templates of system messages.
     """
 

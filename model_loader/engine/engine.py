@@ -19,7 +19,7 @@ from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.pace import Pace
 from model_loader.engine.request import Logprob, Request, Token
 from model_loader.engine.runners import Feed, Runner, choose_runner
-from model_loader.engine.sampling import Sampler, logprobs, sample
+from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
 from model_loader.events import FinishReason, Usage, Waiting
@@ -237,8 +237,10 @@ class Engine:
         now_s = time.monotonic()
         for (job, scores), token in zip(ready, chosen, strict=True):
             if isinstance(token, Exception):
+                self._problem = str(token) if isinstance(token, InvalidNumbers) else self._problem
                 self._end(job, token)
                 continue
+            self._problem = None
             job.hand_out(token, scores, now_s)
             if job.is_finished:
                 self._end(job)

@@ -54,8 +54,8 @@ class Sampling:
         min_p: only tokens at least this many times as likely as the likeliest stay; 0 keeps all.
         repetition_penalty: logits of tokens already in prompt or answer are divided by it when positive and
             multiplied when negative (Keskar et al. 2019, arXiv:1909.05858); 1 changes nothing.
-        presence_penalty: taken off the logits of tokens that are in the answer so far (OpenAI's API); 0 changes nothing.
-        frequency_penalty: likewise, times how often each of them is there.
+        presence_penalty: taken off the logits of tokens that are in the answer so far, as in OpenAI's API; 0 is off.
+        frequency_penalty: likewise, once for each time that they are there.
         seed: the same seed, prompt and settings give the same answer; None draws a fresh one.
 
     Raises:
@@ -88,7 +88,7 @@ class TokenFilter(Protocol):
     """Which tokens may come next, as a grammar says."""
 
     def __call__(self, answer_ids: Sequence[int]) -> "torch.Tensor":
-        """A mask of shape `(vocab,)`, true for the allowed ids, after the answer so far; called on the engine thread."""
+        """A mask of shape `(vocab,)`, true for the ids that may follow the answer so far. The engine's thread calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Draws the next tokens from a model's logits, for all sequences of a step together.
 
-The order of the steps is transformers': penalties, temperature, top-k, top-p, min-p. One uniform random number per token
-decides, so a request draws the same numbers whoever else is served beside it.
+The order of the steps is transformers': penalties, temperature, top-k, top-p, min-p. One uniform random number per
+token decides, so a request draws the same numbers whoever else is served beside it.
 """
 
 import secrets
@@ -14,6 +14,15 @@ from model_loader.errors import GenerationFailed
 
 _LIKELIEST = 256
 """So many of the likeliest tokens almost always hold the nucleus; sorting all would take longer than a small model."""
+
+
+class InvalidNumbers(GenerationFailed):
+    """The model computed something that is no number: the weights or their format are wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model computed invalid numbers. Try --precision fp32; if that does not help, its weights are damaged."
+        )
 
 
 class Sampler:
@@ -78,7 +87,7 @@ def penalize_repetition(logits: torch.Tensor, seen_ids: torch.Tensor, penalty: f
     return logits.index_copy(0, seen_ids, torch.where(seen > 0, seen / penalty, seen * penalty))
 
 
-def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | GenerationFailed]:
+def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Exception]:
     """The next id of each sequence.
 
     Args:
@@ -86,14 +95,14 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Gene
         samplers: their states; each remembers its new id.
 
     Returns:
-        Of each sequence its id, or why it can have none: its logits are no numbers, or its filter leaves nothing.
+        Of each sequence its id, or why it can have none: `InvalidNumbers`, or whatever its filter raised.
     """
     rows = (logits.cpu() if logits.device.type == "mps" else logits).float()  # Apple's GPU has no float64
-    failures: dict[int, GenerationFailed] = {}
+    failures: dict[int, Exception] = {}
     for place, sampler in enumerate(samplers):
         try:
             adjusted = sampler.adjust(rows[place])
-        except GenerationFailed as failure:
+        except Exception as failure:  # a filter is somebody else's code
             failures[place] = failure
             continue
         if adjusted.data_ptr() != rows[place].data_ptr():
@@ -105,10 +114,10 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Gene
         uniforms = [samplers[place].next_uniform() for place in drawn]
         chosen[drawn] = draw(rows[drawn], [samplers[place].sampling for place in drawn], uniforms)
     ids, is_finite = torch.stack([chosen, torch.isfinite(highest).long()]).tolist()
-    results: list[int | GenerationFailed] = []
+    results: list[int | Exception] = []
     for place, sampler in enumerate(samplers):
         if not is_finite[place]:
-            failures.setdefault(place, _invalid_numbers())
+            failures.setdefault(place, InvalidNumbers())
         if place in failures:
             results.append(failures[place])
         else:
@@ -161,7 +170,7 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence
 
 
 def logprobs(logits: torch.Tensor, ids: Sequence[int], num_top: int) -> list[Logprob]:
-    """How likely ids were under logits `(tokens, vocab)`, one id for each row, and the `num_top` likeliest beside it."""
+    """How likely one id for each row of the logits `(tokens, vocab)` was, and the `num_top` likeliest beside it."""
     scores = logits.float().log_softmax(dim=-1)
     own = scores.gather(-1, torch.tensor(ids, device=scores.device)[:, None])[:, 0].tolist()
     values, top_ids = scores.topk(num_top)
@@ -169,10 +178,3 @@ def logprobs(logits: torch.Tensor, ids: Sequence[int], num_top: int) -> list[Log
         Logprob(logprob, tuple(zip(*top, strict=True)))
         for logprob, *top in zip(own, top_ids.tolist(), values.tolist(), strict=True)
     ]
-
-
-def _invalid_numbers() -> GenerationFailed:
-    """What to say when a model computes no numbers."""
-    return GenerationFailed(
-        "The model computed invalid numbers. Try --precision fp32; if that does not help, its weights are damaged."
-    )

@@ -1,4 +1,4 @@
-"""Where keys and values live: a slot for each sequence, kept after its answer so that the next turn need not read again.
+"""Where keys and values live: a slot for each sequence, kept after its answer for the next turn to go on from.
 
 A slot is taken with room for a whole prompt and answer, so a running request never runs out of it. Which earlier
 slot's beginning may be reused is decided by exact token ids, the owner and the position embedding's stretch.

@@ -161,10 +161,13 @@ def _pack(module: nn.Module) -> None:
         if isinstance(layer, Int8Linear):
             if has_int8_kernel(layer.scales.device):
                 layer.pack()
-        elif type(layer) is nn.Linear and packs_weights(layer.weight.device.type):
-            if layer.weight.dtype in (torch.float32, torch.bfloat16):
-                bias = None if layer.bias is None else layer.bias.detach()
-                module.set_submodule(name, OneDnnLinear(layer.weight.detach(), bias))
+        elif type(layer) is nn.Linear and _can_pack(layer.weight):
+            bias = None if layer.bias is None else layer.bias.detach()
+            module.set_submodule(name, OneDnnLinear(layer.weight.detach(), bias))
+
+
+def _can_pack(weight: torch.Tensor) -> bool:
+    return packs_weights(weight.device.type) and weight.dtype in (torch.float32, torch.bfloat16)
 
 
 def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:

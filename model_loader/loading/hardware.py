@@ -49,9 +49,10 @@ def _mps_computes_bfloat16() -> bool:
 def _cpu_computes_bfloat16() -> bool:
     """Whether bfloat16 is quicker than float32 on the processor.
 
-    AMX and Arm's instructions make it so. AVX512-BF16 alone does not: with torch 2.13, one row through a 2560 x 9728
-    layer took 4.1 ms in bfloat16 and 3.7 ms in float32, 256 rows 84 and 50 ms.
+    AMX, AVX512-BF16 and Arm's instructions make it so. With torch 2.13 and weights in oneDNN's order (see `fuse`) an
+    AVX512-BF16 processor took one row through an 896 x 9728 layer in 0.6 ms in bfloat16 and 1.2 ms in float32, 256 rows
+    in 10 and 20 ms.
     """
     if platform.machine().lower() in ("arm64", "aarch64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

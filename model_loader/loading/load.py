@@ -123,9 +123,7 @@ def on_a_passing_thread(compute: Callable[[], Result]) -> Result:
         return executor.submit(compute).result()
 
 
-def _load_weights(
-    checkpoint: Checkpoint, placement: Placement
-) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
+def _load_weights(checkpoint: Checkpoint, placement: Placement) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
     model, info = _from_pretrained(checkpoint, placement)
     if placement.device != "auto":  # accelerate moves spread layers' inputs by hooks on the layers
         fuse(model)

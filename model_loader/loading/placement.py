@@ -78,7 +78,7 @@ class Hardware:
     Attributes:
         gpus: its accelerators, none of them in use by us yet.
         cpu_free_bytes: main memory that can be had without swapping.
-        cpu_computes_bfloat16: whether the processor is quicker in bfloat16 than in float32 (AMX, Arm).
+        cpu_computes_bfloat16: whether the processor is quicker in bfloat16 than in float32 (AMX, AVX512-BF16, Arm).
     """
 
     gpus: tuple[Gpu, ...]
@@ -105,12 +105,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One way to keep the weights: its format, its size and the half sentence that says why."""
+    """One way to keep the weights: its format, its size and the half sentence that says why.
+
+    `head_bytes` is a last layer that shares the embedding's weight: processors keep it once more, in their own order.
+    """
 
     dtype: Dtype
     quantization: Quantization | None
     weight_bytes: int
     because: str = ""
+    head_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -118,7 +122,7 @@ class _Form:
 
     @property
     def needed_bytes(self) -> int:
-        return int(self.weight_bytes * _ROOM_FACTOR) + _ROOM_BYTES
+        return int((self.weight_bytes + self.head_bytes) * _ROOM_FACTOR) + _ROOM_BYTES
 
 
 def choose_placement(checkpoint: Checkpoint, hardware: Hardware, options: LoadOptions) -> Placement:
@@ -140,10 +144,14 @@ def weight_bytes(checkpoint: Checkpoint, dtype: Dtype, quantization: Quantizatio
     parameters = checkpoint.weights.num_parameters
     if quantization is None:
         return parameters * _BYTES_PER_PARAMETER[dtype]
-    embedding = int(checkpoint.config.get("vocab_size", 0)) * int(checkpoint.config.get("hidden_size", 0))
+    embedding = _embedding_parameters(checkpoint)
     has_own_head = "lm_head.weight" in checkpoint.weights.names
     linear = parameters - embedding * (2 if has_own_head else 1)
     return int(linear * _BYTES_PER_ROUNDED[quantization]) + embedding * _BYTES_PER_PARAMETER[dtype] + embedding
+
+
+def _embedding_parameters(checkpoint: Checkpoint) -> int:
+    return int(checkpoint.config.get("vocab_size", 0)) * int(checkpoint.config.get("hidden_size", 0))
 
 
 def _place_on_gpus(checkpoint: Checkpoint, hardware: Hardware, options: LoadOptions) -> Placement:
@@ -190,6 +198,16 @@ def _gpu_forms(checkpoint: Checkpoint, gpu: Gpu, precision: Precision) -> list[_
 
 def _cpu_forms(checkpoint: Checkpoint, hardware: Hardware, precision: Precision) -> list[_Form]:
     """What to try on a processor; float16 only if asked for, it is slow there."""
+    return [_with_head(checkpoint, form) for form in _usual_cpu_forms(checkpoint, hardware, precision)]
+
+
+def _with_head(checkpoint: Checkpoint, form: _Form) -> _Form:
+    if form.quantization is not None or "lm_head.weight" in checkpoint.weights.names:
+        return form  # counted among the weights
+    return replace(form, head_bytes=_embedding_parameters(checkpoint) * _BYTES_PER_PARAMETER[form.dtype])
+
+
+def _usual_cpu_forms(checkpoint: Checkpoint, hardware: Hardware, precision: Precision) -> list[_Form]:
     if fixed := _fixed_form(checkpoint, precision):
         return [fixed]
     is_large = checkpoint.weights.num_parameters > _SMALL_MODEL_PARAMETERS

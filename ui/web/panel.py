@@ -58,8 +58,9 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
         title = say(language, "load_failed")
         status = fill("load_failed", title=title, text=load.error or "")
         return (status, _brand(language, title, "failed"), *[gr.skip()] * (NUM_SETTINGS + 2))
+    problem = chat_model.problem
     return (
-        _NO_STATUS,
+        _NO_STATUS if problem is None else fill("load_failed", title=say(language, "unhealthy"), text=problem),
         _brand(language, _shown_name(chat_model), "ready is-base" if chat_model.is_completion_model else "ready"),
         _card(language, chat_model),
         *settings_view(chat_model, settings),
@@ -116,4 +117,9 @@ def _brand(language: Language, model: str, state: str) -> Fragment:
 
 def _card(language: Language, chat_model: ChatModel) -> Fragment:
     window = say(language, "context_length", tokens=f"{chat_model.context_length:,}")
-    return fill("model_card", name=_shown_name(chat_model), reason=chat_model.placement.reason, window=window)
+    return fill(
+        "model_card",
+        name=_shown_name(chat_model),
+        reason=f"{chat_model.placement.reason}; {chat_model.capacity}",
+        window=window,
+    )

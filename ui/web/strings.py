@@ -113,6 +113,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "もう入力できます。モデルの準備ができ次第お答えします。",
     ),
     "load_failed": ("The model could not be loaded", "模型无法加载", "モデルを読み込めませんでした"),
+    "unhealthy": ("The model is in trouble", "模型出现故障", "モデルに問題が起きています"),
     # under an answer
     "queued": ("Place {ahead} in the queue", "排在第 {ahead} 位", "順番待ち：{ahead} 番目"),
     "reading": ("Reading", "正在阅读", "読んでいます"),

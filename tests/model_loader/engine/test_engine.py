@@ -57,9 +57,9 @@ def narrow_engine(loaded: LoadedModel) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets how many prompt tokens a step reads."""
-    yield lambda size: monkeypatch.setattr(Pace, "chunk_tokens", lambda self, is_anybody_answering: size)
+    return lambda size: monkeypatch.setattr(Pace, "chunk_tokens", lambda self, is_anybody_answering: size)
 
 
 def tokens(engine: Engine, request: Request) -> list[Token]:

@@ -15,7 +15,7 @@ from model_loader.errors import CheckpointDamaged, CheckpointUnsupported
 from model_loader.loading.load import LoadedModel, load_model
 from model_loader.loading.placement import Placement
 from model_loader.loading.qwen1 import Qwen1ForCausalLM, logn_scale, ntk_alpha, read_config
-from tests.qwen1_checkpoint import write_qwen1_checkpoint
+from tests.qwen1_checkpoint import qwen2_model, write_qwen1_checkpoint
 from tests.reference_data import FOLDER, needs_reference_data
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -67,16 +67,6 @@ def test_alpha_follows_the_prompt_length(prompt_tokens: int, seq_length: int, al
 @pytest.mark.parametrize(("position", "scale"), [(1, 1), (2048, 1), (4096, 1.0909), (8192, 1.1818), (16_384, 1.2727)])
 def test_queries_grow_with_the_logarithm_of_their_position(position: int, scale: float) -> None:
     assert logn_scale(torch.tensor(position - 1), 2048).item() == pytest.approx(scale, abs=1e-4)
-
-
-def qwen2_model() -> transformers.Qwen2ForCausalLM:
-    torch.manual_seed(5)
-    config = transformers.Qwen2Config(
-        vocab_size=640, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        initializer_range=0.3,
-    )  # fmt: skip
-    return transformers.Qwen2ForCausalLM(config).eval()
 
 
 @pytest.fixture

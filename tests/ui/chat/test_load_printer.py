@@ -13,7 +13,9 @@ def test_each_stage_and_tenth_is_one_line_and_the_end_gives_the_reason() -> None
     for fraction in (None, 0.0, 0.04, 0.09, 0.11, 0.5, 1.0):
         load.progress = LoadProgress("libraries") if fraction is None else LoadProgress("weights", fraction)
         assert not printer.poll()
-    load.chat_model = SimpleNamespace(name="builtin", placement=SimpleNamespace(reason="float32 on cpu, because"))
+    load.chat_model = SimpleNamespace(
+        name="builtin", placement=SimpleNamespace(reason="float32 on cpu, because"), capacity="8 answers at once"
+    )
     assert printer.poll()
     assert printer.poll()
     assert lines == [
