@@ -18,7 +18,8 @@ import torch
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.pace import Pace
 from model_loader.engine.request import Logprob, Request, Token
-from model_loader.engine.runners import Feed, Runner, choose_runner
+from model_loader.engine.runner import Feed, Runner
+from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting

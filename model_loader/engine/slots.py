@@ -4,7 +4,7 @@ A slot is taken with room for a whole prompt and answer, so a running request ne
 slot's beginning may be reused is decided by exact token ids, the owner and the position embedding's stretch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ _LEAST_SHARED_TOKENS = 8
 """Fewer common tokens are quicker read than copied."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Slot:
     """One sequence's keys and values.
 
@@ -55,6 +55,18 @@ class Slot:
         kv[0, :, start:end] = keys
         kv[1, :, start:end] = values
         return kv[:, :, :end]
+
+    def grow(self, capacity: int) -> None:
+        """Makes room for more tokens."""
+        for layer, kv in self.layers.items():
+            larger = kv.new_empty(*kv.shape[:2], capacity, kv.shape[3])
+            larger[:, :, : len(self.ids)] = kv[:, :, : len(self.ids)]
+            self.layers[layer] = larger
+        self.capacity = capacity
+
+    def free(self) -> None:
+        """Lets go of the memory; the slot is not used again."""
+        self.layers.clear()
 
     def copy_from(self, other: "Slot", num_tokens: int) -> None:
         """Takes over the first tokens of another slot."""
@@ -108,11 +120,21 @@ class Slots:
     Args:
         num_slots: how many there are at most.
         max_tokens: how many tokens they may have room for together.
+        block_tokens: capacities are multiples of it.
+        make_slot: makes a slot from the stretch of its position embedding and its capacity.
     """
 
-    def __init__(self, num_slots: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        max_tokens: int,
+        block_tokens: int = _BLOCK_TOKENS,
+        make_slot: Callable[[float, int], Slot] = Slot,
+    ) -> None:
         self._num_slots = num_slots
         self._max_tokens = max_tokens
+        self._block_tokens = block_tokens
+        self._make_slot = make_slot
         self._running: list[Slot] = []
         self._kept: list[Slot] = []  # least recently used first
 
@@ -137,27 +159,25 @@ class Slots:
         Returns:
             None while running sequences leave no room.
         """
-        capacity = min(num_tokens + -num_tokens % _BLOCK_TOKENS, self._max_tokens)
+        capacity = min(num_tokens + -num_tokens % self._block_tokens, self._max_tokens)
         if len(self._running) >= self._num_slots:
             return None
         if sum(slot.capacity for slot in self._running) + capacity > self._max_tokens:
             return None
         source, num_known = self._longest_prefix(prompt_ids, owner, rope_alpha)
-        is_continued = source in self._kept and 2 * num_known >= len(source.ids) if source else False
-        if source is not None and is_continued:
-            self._kept.remove(source)
-        if source is not None and is_continued and source.capacity >= capacity:
+        if source in self._kept and 2 * num_known >= len(source.ids):
             slot = source
+            self._kept.remove(slot)
+            self._make_room(max(capacity, slot.capacity))
+            if slot.capacity < capacity:
+                slot.grow(capacity)
             del slot.ids[num_known:]
         else:
-            slot = Slot(rope_alpha, capacity)
+            self._make_room(capacity, source)
+            slot = self._make_slot(rope_alpha, capacity)
+            if source is not None and (source in self._running or source in self._kept):
+                slot.copy_from(source, num_known)
         self._running.append(slot)
-        while self._kept and (
-            len(self._kept) + len(self._running) > self._num_slots or self.num_tokens > self._max_tokens
-        ):
-            self._kept.pop(0)
-        if source is not None and slot is not source:
-            slot.copy_from(source, num_known)
         slot.owner, slot.num_shared_tokens = owner, num_shared_tokens
         return slot
 
@@ -166,13 +186,32 @@ class Slots:
         self._running.remove(slot)
         if is_kept and slot.ids:
             self._kept.append(slot)
+        else:
+            slot.free()
 
     def clear(self) -> None:
         """Lets go of everything that is kept."""
+        for slot in self._kept:
+            slot.free()
         self._kept.clear()
 
+    def _make_room(self, capacity: int, spared: Slot | None = None) -> None:
+        """Frees kept slots, least recently used first, until one more of a capacity fits; the spared one goes last."""
+
+        def has_room() -> bool:
+            has_place = len(self._kept) + len(self._running) < self._num_slots
+            return has_place and self.num_tokens + capacity <= self._max_tokens
+
+        for slot in [*(each for each in self._kept if each is not spared), spared]:
+            if has_room():
+                return
+            if slot in self._kept:
+                self._kept.remove(slot)
+                slot.free()
+
     def _longest_prefix(self, prompt_ids: Sequence[int], owner: str, rope_alpha: float) -> tuple[Slot | None, int]:
-        best, longest = None, _LEAST_SHARED_TOKENS - 1
+        best: Slot | None = None
+        longest = _LEAST_SHARED_TOKENS - 1
         for slot in self._kept + self._running:
             if slot.rope_alpha != rope_alpha:
                 continue

@@ -4,7 +4,7 @@ transformers' own classes only: no code of the checkpoint is ever run, no pickle
 missing, left over or of the wrong shape ends the load (transformers would fill it with random numbers).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -66,11 +66,9 @@ class LoadedModel:
         """How much the position embedding is stretched for a prompt; keys can be reused only under the same stretch."""
         return self.model.rope_alpha(prompt_tokens) if isinstance(self.model, qwen1.Qwen1ForCausalLM) else 1.0
 
-    def rope_arguments(self, alphas: Sequence[float]) -> dict[str, Any]:
-        """What the model's `forward` must be given about the stretch of each token in one row."""
-        if isinstance(self.model, qwen1.Qwen1ForCausalLM):
-            return {"rope_alpha": torch.tensor([alphas], device=self.input_device)}
-        return {}
+    def rope_arguments(self, alphas: torch.Tensor) -> dict[str, Any]:
+        """What the model's `forward` must be given about the stretch of each token, `(batch, length)`."""
+        return {"rope_alpha": alphas} if isinstance(self.model, qwen1.Qwen1ForCausalLM) else {}
 
     def query_scale(self, position_ids: torch.Tensor) -> torch.Tensor | None:
         """By how much the queries at these positions are multiplied, in their shape; None for not at all."""

@@ -13,9 +13,10 @@ import torch
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.engine import engine as engine_module
+from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.engine import Engine
 from model_loader.engine.request import Request, Sampling, Token
-from model_loader.engine.runners import BatchRunner, Feed
+from model_loader.engine.runner import Feed
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed
 from model_loader.events import Waiting

@@ -1,0 +1,49 @@
+"""What the engine needs of a way to compute sequences: begin one, feed it tokens, end it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from model_loader.engine.request import Request
+from model_loader.engine.slots import SlotPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """New tokens of one sequence.
+
+    Attributes:
+        sequence: what `take` returned.
+        ids: the tokens, at least one.
+        num_logits: for how many of them, counted from the last, logits are wanted.
+    """
+
+    sequence: "Sequenced"
+    ids: Sequence[int]
+    num_logits: int
+
+
+class Sequenced(Protocol):
+    """A sequence that has been begun: `ids` are the tokens that the model has read."""
+
+    ids: list[int]
+
+
+class Runner(Protocol):
+    """What the engine needs of either way."""
+
+    plan: SlotPlan
+
+    def take(self, request: Request) -> Any:
+        """Begins a sequence, with as much of its prompt as is known already; None while there is no room."""
+
+    def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        """Reads tokens into their sequences; returns the wanted logits of each, `(num_logits, vocab)`."""
+
+    def release(self, sequence: Any, *, is_kept: bool) -> None:
+        """Ends a sequence."""
+
+    def close(self) -> None:
+        """Lets go of all memory and leaves the model as it was."""

@@ -1,0 +1,91 @@
+"""Computes one sequence at a time, where a sequence's state cannot be cut back to an earlier token.
+
+That is so with recurrent layers, and where the rotation of all depends on the longest one. A next turn can only go on
+from where an answer ended: a few such ends are kept.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from model_loader.engine.request import Request
+from model_loader.engine.runner import Feed
+from model_loader.engine.slots import SlotPlan, common_length
+from model_loader.loading.load import LoadedModel
+
+_MAX_SNAPSHOTS = 4
+
+
+@dataclass(eq=False, slots=True)
+class Snapshot:
+    """A sequence with transformers' own cache.
+
+    Attributes:
+        owner: who may go on from it.
+        ids: the tokens that the cache has read.
+        cache: the keys, values and states.
+    """
+
+    owner: str
+    ids: list[int]
+    cache: transformers.Cache
+
+
+class SnapshotRunner:
+    """One sequence at a time, for every other architecture."""
+
+    def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
+        self.plan = plan
+        self._loaded = loaded
+        self._running: Snapshot | None = None
+        self._kept: list[Snapshot] = []
+
+    def take(self, request: Request) -> Snapshot | None:
+        """As `Runner` says. What it goes on from stays for another try at the same turn."""
+        if self._running is not None:
+            return None
+        prompt_ids = list(request.prompt_ids)
+        known = [
+            each
+            for each in self._kept
+            if each.owner == request.owner
+            and len(each.ids) < len(prompt_ids)
+            and common_length(each.ids, prompt_ids) == len(each.ids)
+        ]
+        if known and not request.has_prompt_logprobs:
+            source = max(known, key=lambda each: len(each.ids))
+            self._kept.remove(source)
+            self._kept.append(source)
+            self._running = Snapshot(source.owner, list(source.ids), copy.deepcopy(source.cache))
+        else:
+            self._running = Snapshot(request.owner, [], transformers.DynamicCache(config=self._loaded.model.config))
+        return self._running
+
+    @torch.inference_mode()
+    def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        """As `Runner` says; there is one feed only."""
+        (feed,) = feeds
+        sequence: Any = feed.sequence
+        output = self._loaded.model(
+            input_ids=torch.tensor([list(feed.ids)], device=self._loaded.input_device),
+            past_key_values=sequence.cache,
+            use_cache=True,
+            logits_to_keep=max(feed.num_logits, 1),
+        )
+        sequence.ids.extend(feed.ids)
+        return [output.logits[0, len(output.logits[0]) - feed.num_logits :]]
+
+    def release(self, sequence: Snapshot, *, is_kept: bool) -> None:
+        """As `Runner` says."""
+        self._running = None
+        if is_kept and sequence.ids:
+            self._kept.append(sequence)
+            del self._kept[:-_MAX_SNAPSHOTS]
+
+    def close(self) -> None:
+        """As `Runner` says."""
+        self._kept.clear()
