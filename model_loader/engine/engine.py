@@ -32,6 +32,8 @@ WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
 HANG_S = 30.0
 """A step that takes longer has hung: a prompt is read in pieces of half a second."""
+_MAX_LOGPROB_TOKENS = 128
+"""Prompt tokens whose probabilities are computed at a time: each takes a row of the whole vocabulary."""
 _MAX_JOIN_S = 10.0
 
 
@@ -305,6 +307,8 @@ class _Job:
 
     def next_piece(self, max_tokens: int) -> Feed:
         """The next tokens of the prompt."""
+        if self.request.has_prompt_logprobs:
+            max_tokens = min(max_tokens, _MAX_LOGPROB_TOKENS)
         ids = self.request.prompt_ids[self.num_read : self.num_read + max_tokens]
         if self.request.has_prompt_logprobs:
             return Feed(self.sequence, ids, len(ids))
@@ -314,7 +318,8 @@ class _Job:
         """Keeps how likely the prompt's next tokens were; `scores` belongs to the piece that was just read."""
         first = self.num_read - len(scores)
         following = self.request.prompt_ids[first + 1 : self.num_read + 1]
-        self._prompt_logprobs += logprobs(scores[: len(following)], following, self.request.top_logprobs or 0)
+        if following:
+            self._prompt_logprobs += logprobs(scores[: len(following)], following, self.request.top_logprobs or 0)
 
     def hand_out(self, token_id: int, scores: torch.Tensor, now_s: float) -> None:
         """Gives a new token to the reader."""

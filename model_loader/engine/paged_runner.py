@@ -1,8 +1,8 @@
 """The same on NVIDIA GPUs: keys and values in pages, torch's flash attention over them, decoding as CUDA graphs.
 
 At one token for each sequence a GPU waits for Python, not the other way round. So a step in which everybody only
-decodes has fixed shapes (as many rows as the next bucket has, unused ones writing to a page that nobody reads), is recorded
-once and replayed. Pages let sequences of any length share one tensor per layer, whose address never changes.
+decodes has fixed shapes: as many rows as the next bucket has, unused ones writing to a page that nobody reads. It is
+recorded once and replayed. Pages let sequences of any length share one tensor per layer, whose address never changes.
 """
 
 import logging
