@@ -103,7 +103,7 @@ def open_engine(model: transformers.PreTrainedModel, *, is_int4: bool) -> Engine
     """An engine on a model that was never on a disk."""
     placement = Placement("cuda:0", "bfloat16", "int4" if is_int4 else None, "made on the GPU")
     tokenizer = Tokenizer(models.BPE())
-    checkpoint = Checkpoint("made", Path(), model.config.to_dict(), {}, "", Weights(frozenset(), 0, 0))
+    checkpoint = Checkpoint("made", Path(), model.config.to_dict(), {}, "", Weights(0, 0, frozenset()))
     capacity = STREAMS * (PROMPT_TOKENS + NEW_TOKENS + 512)
     return Engine(LoadedModel(model, tokenizer, checkpoint, placement), SlotPlan(STREAMS, capacity, "for a benchmark"))
 
