@@ -26,7 +26,8 @@ class Script:
         tokens_per_s: speed; a token is one word with its space.
         fail_at: number of tokens after which it raises `error`.
         hang_at: number of tokens after which it says nothing until `released` is set.
-        queue: how many requests are ahead at first; one is served each `queue_step_s`.
+        queue: its place in the queue at first; one is served each `queue_step_s`.
+        reads: how many tokens of how many it has read, one after the other, each for `queue_step_s`.
     """
 
     answer: str | Callable[[str], str] = "One two three four five six seven eight nine ten."
@@ -37,6 +38,7 @@ class Script:
     hang_at: int | None = None
     queue: int = 0
     queue_step_s: float = 0.3
+    reads: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ class ScriptedModel:
         for ahead in range(script.queue, -1, -1):
             yield Waiting(ahead)
             time.sleep(script.queue_step_s if ahead else 0)
+        for num_read, num_tokens in script.reads:
+            yield Waiting(0, num_read, num_tokens)
+            time.sleep(script.queue_step_s)
         answer = script.answer if isinstance(script.answer, str) else script.answer(question)
         thoughts = [ReasoningDelta(piece) for piece in _words(script.reasoning)]
         deltas: list[Event] = [*thoughts, *(TextDelta(piece) for piece in _words(answer))]

@@ -21,7 +21,7 @@ from model_loader.errors import (
     GenerationFailed,
     InvalidSetting,
 )
-from model_loader.events import Event, Finished, TextDelta
+from model_loader.events import Event, Finished, TextDelta, Usage
 from model_loader.loading.placement import LoadOptions
 from model_loader.progress import LoadProgress
 from tests.tiny_checkpoint import make_tokenizer, write_tiny_checkpoint
@@ -194,3 +194,31 @@ def test_a_model_that_computes_no_numbers_is_refused_at_the_start(tmp_path: Path
 def test_a_name_that_is_nothing_raises_what_the_resolver_says() -> None:
     with pytest.raises(CheckpointNotFound):
         open_chat_model("/no/such/folder", LoadOptions(), lambda progress: None)
+
+
+def usage_of(events: list[Event]) -> Usage:
+    (finished,) = (event for event in events if isinstance(event, Finished))
+    return finished.usage
+
+
+def test_a_second_turn_is_read_from_where_the_first_one_ended(tiny_model: ChatModel) -> None:
+    first = list(tiny_model.stream(QUESTION, LONG, owner="reads once"))
+    turns = [*QUESTION, Message("assistant", text_of(first)), Message("user", "And then?")]
+    known = usage_of(list(tiny_model.stream(turns, LONG, owner="reads once"))).cached_prompt_tokens
+    assert known >= usage_of(first).prompt_tokens
+    assert usage_of(list(tiny_model.stream(turns, LONG, owner="somebody else"))).cached_prompt_tokens == 0
+
+
+def test_a_prefill_is_what_the_answer_goes_on_from(tiny_model: ChatModel) -> None:
+    greedy = LONG.changed(temperature=0.0, repetition_penalty=1.0)
+    whole = text_of(list(tiny_model.stream(QUESTION, greedy)))
+    plain = usage_of(list(tiny_model.stream(QUESTION, greedy))).prompt_tokens
+    events = list(tiny_model.stream(QUESTION, greedy, prefill="The fox"))
+    assert usage_of(events).prompt_tokens > plain
+    assert text_of(events) != whole
+
+
+def test_the_window_is_what_memory_there_is_for(tiny_model: ChatModel) -> None:
+    assert tiny_model.context_length == 512
+    assert "at once" in tiny_model.capacity
+    assert tiny_model.problem is None

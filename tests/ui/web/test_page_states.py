@@ -72,12 +72,34 @@ def test_a_failed_load_shows_its_message(page: Any, serve: Callable[..., Served]
     expect(page.locator("#chatbot .failure")).to_contain_text("There is not enough memory; use --cpu-only.")
 
 
+def test_a_long_prompt_shows_how_much_of_it_is_read(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(reads=((400, 1830), (1200, 1830)), queue_step_s=1.0, tokens_per_s=500))
+    served.open(page)
+    ask(page, "hello")
+    page.wait_for_selector("#chatbot .live-text:has-text('Reading 1,200 of 1,830 tokens')")
+    wait_until_answered(page)
+
+
+def test_a_model_in_trouble_is_told_and_the_conversation_stays(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="Before the trouble.", tokens_per_s=500))
+    served.open(page)
+    ask(page, "hello")
+    wait_until_answered(page)
+    served.model.problem = "The model has computed nothing for 30 seconds. Start the program again."
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("The model is in trouble")
+    expect(page.locator("#status")).to_contain_text("computed nothing for 30 seconds")
+    expect(answers(page)).to_contain_text("Before the trouble.")
+    shoot(page, "trouble")
+
+
 def test_the_panel_says_what_the_model_is_and_how_it_answers(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(tokens_per_s=500))
     served.open(page)
     page.click("#panel .toggle-button")
     expect(page.locator("#card")).to_contain_text(served.model.placement.reason)
     expect(page.locator("#card")).to_contain_text("4,096")
+    expect(page.locator("#card")).to_contain_text(served.model.capacity)
     expect(page.locator("#system textarea")).to_have_value("You are a scripted assistant.")
     expect(page.locator("#set-temperature input[type=number]")).to_have_value("0.7")
     page.fill("#system textarea", "Be brief.")

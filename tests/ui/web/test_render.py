@@ -112,6 +112,12 @@ def test_figures_name_tokens_speed_and_the_first_token() -> None:
     ]
 
 
+def test_figures_name_what_was_known_from_before() -> None:
+    conversation = Conversation("owner")
+    answered(conversation, "q", "a", usage=Usage(1500, 1, 1480, 0.0, 0.5, 0.0))
+    assert figures("en", conversation.path()[-1])[-1] == "1,480 known from before"
+
+
 def test_a_single_token_has_no_speed() -> None:
     conversation = Conversation("owner")
     answered(conversation, "q", "a", usage=Usage(10, 1, 0, 0.0, 0.5, 0.0))
@@ -122,6 +128,10 @@ def test_the_live_line_says_what_is_waited_for() -> None:
     assert live_text("en", AnswerStatus("queued", 2)) == "Place 2 in the queue"
     assert live_text("zh", AnswerStatus("loading", progress=LoadProgress("weights", 0.5))) == "正在读取权重 50%"
     assert live_text("en", AnswerStatus("loading", progress=LoadProgress("libraries"))) == "Starting"
+    assert live_text("en", AnswerStatus("reading")) == "Reading"
+    reading = AnswerStatus("reading", tokens_read=1200, tokens=1830)
+    assert live_text("en", reading) == "Reading 1,200 of 1,830 tokens"
+    assert live_text("ja", reading) == "1,830 トークン中 1,200 まで読みました"
 
 
 def test_a_text_in_a_fragment_is_escaped_and_a_fragment_is_not() -> None:
