@@ -38,23 +38,20 @@ class Step:
 
     segments: Sequence[Segment]
     query_scale: torch.Tensor | None = None
-    _masks: dict[tuple[int, int | None, torch.device], torch.Tensor | None] = field(default_factory=dict)
+    _masks: dict[tuple[int, int | None, torch.device], torch.Tensor] = field(default_factory=dict)
 
-    def mask(self, segment: Segment, window: int | None, groups: int, like: torch.Tensor) -> torch.Tensor | None:
+    def mask(self, segment: Segment, window: int | None, like: torch.Tensor) -> torch.Tensor:
         """What is added to the scores of a segment's tokens, 0 or -inf; computed once for all layers.
 
         Returns:
-            `(groups * length, keys)` over the keys from `first_key` on, or None when every key may be seen.
+            `(length, keys)` over the keys from `first_key` on.
         """
-        if segment.length == 1:
-            return None
         key = (id(segment), window, like.device)
         if key not in self._masks:
             last = torch.arange(segment.start, segment.start + segment.length, device=like.device)[:, None]
             keys = torch.arange(first_key(segment, window), int(last[-1]) + 1, device=like.device)
             is_seen = keys <= last if window is None else (keys <= last) & (keys > last - window)
-            mask = like.new_zeros(is_seen.shape).masked_fill_(~is_seen, -torch.inf)
-            self._masks[key] = mask.repeat(groups, 1)
+            self._masks[key] = like.new_zeros(is_seen.shape).masked_fill_(~is_seen, -torch.inf)
         return self._masks[key]
 
 
@@ -90,7 +87,6 @@ def attend(
     """
     _, num_heads, num_tokens, head_dim = query.shape
     kv_heads = key.shape[1]
-    groups = num_heads // kv_heads
     if step.query_scale is not None:
         query = query * step.query_scale[..., None].to(query.device, query.dtype)
     output = query.new_empty(1, num_tokens, num_heads, value.shape[3])
@@ -98,12 +94,17 @@ def attend(
     for segment in step.segments:
         new = slice(at, at + segment.length)
         kv = segment.slot.write(module.layer_idx, key[0, :, new], value[0, :, new], segment.start)  # type: ignore[arg-type]
-        # Query heads that share a key head stand in a column with the tokens: the keys need not be repeated.
-        folded = query[0, :, new].reshape(1, kv_heads, groups * segment.length, head_dim)
         kv = kv[:, :, first_key(segment, sliding_window) :]
-        mask = step.mask(segment, sliding_window, groups, query)
-        part = functional.scaled_dot_product_attention(folded, kv[:1], kv[1:], attn_mask=mask, scale=scaling)
-        output[0, new] = part.view(num_heads, segment.length, -1).transpose(0, 1)
+        if segment.length == 1:
+            # Query heads that share a key head stand where tokens would: the keys need not be repeated.
+            alone = query[0, :, at].view(1, kv_heads, num_heads // kv_heads, head_dim)
+            part = functional.scaled_dot_product_attention(alone, kv[:1], kv[1:], scale=scaling)
+        else:
+            mask = step.mask(segment, sliding_window, query)
+            part = functional.scaled_dot_product_attention(
+                query[:, :, new], kv[:1], kv[1:], attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
+            )
+        output[0, new] = part.reshape(num_heads, segment.length, -1).transpose(0, 1)
         at += segment.length
     return output, None
 

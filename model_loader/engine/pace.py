@@ -5,7 +5,7 @@ Both limits are times, so the number follows from the speed that was measured so
 
 _ALONE_S = 0.5
 """How long a piece of a prompt may take while nobody is answering."""
-_FEWEST, _MOST = 8, 2048
+_FEWEST, _MOST = 8, 1024
 _FIRST_GUESS = 64
 _SHARE_OF_NEW = 0.3
 
