@@ -4,7 +4,8 @@
 
 Models: the built-in checkpoint, and random weights of the shape of Qwen2.5-0.5B in each precision. Told are decoding
 alone and with eight streams of different lengths, reading, and the first token over ten turns of a conversation. With
-QWEN_BENCH_LLAMA_CPP naming a Python that has `llama_cpp_python` and QWEN_BENCH_GGUF a file, llama.cpp runs beside it.
+QWEN_BENCH_LLAMA_CPP naming a Python that has `llama_cpp` and QWEN_BENCH_GGUF a file, llama.cpp runs beside it; with
+QWEN_BENCH_VLLM naming one that has `vllm`, that does.
 """
 
 import argparse
@@ -155,6 +156,28 @@ def measure_llama_cpp(new_tokens: int) -> float | None:
     return float(subprocess.run([python, "-c", program, file], capture_output=True, text=True, check=True).stdout)
 
 
+def measure_vllm(folder: str, new_tokens: int) -> list[float]:
+    """Tokens/s of vLLM for one stream and for eight, where the environment names it; otherwise nothing."""
+    python = os.environ.get("QWEN_BENCH_VLLM")
+    if not python:
+        return []
+    program = (
+        "import json, sys, time, vllm\n"
+        "folder, new_tokens, lengths = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])\n"
+        "model = vllm.LLM(folder, dtype='bfloat16', max_model_len=1024, skip_tokenizer_init=True)\n"
+        "sampling = vllm.SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True, detokenize=False)\n"
+        "for batch in ([64], [64], lengths, lengths):\n"
+        "    prompts = [{'prompt_token_ids': list(range(100, 100 + length))} for length in batch]\n"
+        "    began = time.perf_counter()\n"
+        "    model.generate(prompts, sampling, use_tqdm=False)\n"
+        "    print('TOKENS_PER_S', len(batch) * new_tokens / (time.perf_counter() - began))\n"
+    )
+    arguments = [python, "-c", program, folder, str(new_tokens), json.dumps(STREAM_LENGTHS)]
+    output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    speeds = [float(line.split()[1]) for line in output.splitlines() if line.startswith("TOKENS_PER_S")]
+    return speeds[1::2]
+
+
 def plot(folder: Path, streams: dict[int, float], generate_streams: float, turns: dict[str, list[float]]) -> None:
     """Two pictures: tokens/s over streams, and the first token over turns."""
     import matplotlib
@@ -258,6 +281,9 @@ def main() -> None:
             "read anew": measure_turns(engine, reuses=False),
         }
         engine.close()
+        for number, speed in zip((1, 8), measure_vllm(folder, new_tokens), strict=False):
+            print(f"vLLM, {number} streams: {speed:.1f} tokens/s")
+            row[f"vllm_{number}_streams_tokens_per_s"] = round(speed, 1)
     print(f"\nfirst token of turn 1 and turn {TURNS}:")
     for label, seconds in turns.items():
         print(f"{label:18} {seconds[0]:.2f} s {seconds[-1]:.2f} s ({seconds[-1] / seconds[0]:.2f} x)")
