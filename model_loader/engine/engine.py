@@ -151,6 +151,7 @@ class Engine:
             job.is_cancelled = True
             self._waiting.remove(job)
 
+    @torch.inference_mode()
     def _serve(self) -> None:
         while True:
             with self._changed:

@@ -28,7 +28,7 @@ _LARGE_FEATURES = 4096
 def fuse(model: transformers.PreTrainedModel) -> None:
     """Replaces layers in place; each one's old weights go before the next one's new ones come."""
     base: Any = model.base_model
-    layers = getattr(base, "layers", ())
+    layers: Any = getattr(base, "layers", ())
     if len(layers) and all(type(layer) in (Qwen2DecoderLayer, Qwen3DecoderLayer) for layer in layers):
         for index in range(len(layers)):
             layers[index] = FusedDecoderLayer(layers[index])

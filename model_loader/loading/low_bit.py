@@ -53,7 +53,7 @@ class Int4Linear(nn.Module):
         scales_and_zeros = torch.stack([scales.T, zeros.T], dim=-1).to(torch.bfloat16)
         self.scales_and_zeros = nn.Buffer(functional.pad(scales_and_zeros, (0, 0, 0, padding)).contiguous())
         self.packed = nn.Buffer(_pack_int4(functional.pad(q, (0, 0, 0, padding)), self.has_kernel))
-        self.bias = None if bias is None else nn.Buffer(bias)
+        self.bias: torch.Tensor | None = None if bias is None else nn.Buffer(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
@@ -109,7 +109,7 @@ class Int8Linear(nn.Module):
         for start in range(0, self.out_features, _ROWS_AT_ONCE):
             block = slice(start, min(start + _ROWS_AT_ONCE, self.out_features))
             self.q[block, : self.in_features], self.scales[block] = _round_to_int8(weight[block])
-        self.bias = None if bias is None else nn.Buffer(bias)
+        self.bias: torch.Tensor | None = None if bias is None else nn.Buffer(bias)
         self.packed: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -120,7 +120,7 @@ def test_qwen1_requests_keep_their_own_stretch_in_company(tmp_path: Path, monkey
 
 def test_sampled_answers_do_not_depend_on_the_company(engine: Engine) -> None:
     requests = [
-        Request(prompt_of(10 + seed), Sampling(max_new_tokens=30, temperature=0.5 + seed / 4, top_p=0.9, top_k=seed,
+        Request(prompt_of(10 + seed), Sampling(max_new_tokens=30, temperature=0.5 + seed / 5, top_p=0.9, top_k=seed,
                 repetition_penalty=1.1, seed=seed), frozenset(), owner=str(seed))
         for seed in range(8)
     ]  # fmt: skip
@@ -292,12 +292,13 @@ def raise_(error: Exception) -> Any:
 
 
 def test_invalid_numbers_end_their_request_and_are_reported(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = BatchRunner.forward
+
+    def spoilt(self: BatchRunner, feeds: list[Feed]) -> list[torch.Tensor]:
+        return [torch.full_like(logits, torch.nan) for logits in forward(self, feeds)]
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            BatchRunner,
-            "forward",
-            lambda self, feeds: [torch.full((feed.num_logits, 512), torch.nan) for feed in feeds],
-        )
+        patch.setattr(BatchRunner, "forward", spoilt)
         with pytest.raises(GenerationFailed, match="invalid numbers"):
             tokens(engine, greedy((7,), 1))
         assert "invalid numbers" in (engine.problem or "")
