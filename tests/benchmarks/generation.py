@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of few tokens")
     parser.add_argument("--plots", type=Path, help="folder for the two pictures")
     arguments = parser.parse_args()
-    rounds, new_tokens = (1, 16) if arguments.quick else (5, 64)
+    rounds, new_tokens = (1, 16) if arguments.quick else (3, 64)
     row = show("builtin", compare("builtin", "builtin", ("fp32",), rounds, 4 * new_tokens))
     with tempfile.TemporaryDirectory() as temporary:
         folder = str(write_half_billion(Path(temporary)))

@@ -25,6 +25,7 @@ def test_each_stage_and_tenth_is_one_line_and_the_end_gives_the_reason() -> None
         "Reading weights: 50 %",
         "Reading weights: 100 %",
         "Ready: builtin in float32 on cpu, because.",
+        "Serves 8 answers at once.",
     ]
 
 
