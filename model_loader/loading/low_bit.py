@@ -115,14 +115,15 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
         if self.packed is not None:
-            y = self._product_of_bytes(x.reshape(-1, self.in_features))
+            y = self._product_of_bytes(x.reshape(-1, self.in_features), x.dtype)
+            y = y.view(*x.shape[:-1], self.out_features)
+            return y if self.bias is None else y.add_(self.bias)
+        rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
+        rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
+        if rows.device.type == "cpu":
+            y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
         else:
-            rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
-            rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
-            if rows.device.type == "cpu":
-                y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
-            else:
-                y = (rows @ self.q.to(rows.dtype).T) * self.scales
+            y = (rows @ self.q.to(rows.dtype).T) * self.scales
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
@@ -143,21 +144,27 @@ class Int8Linear(nn.Module):
             q = self.q[: self.out_features, : self.in_features]
             self.packed = torch.ops.onednn.qlinear_prepack(q, [2, self.in_features])
             self._channel_scales = self.scales[: self.out_features].float()
+            self._place_values = torch.tensor([[1.0, 256.0]])
             self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
             self.q = nn.Buffer(torch.empty(0, dtype=torch.int8))
 
-    def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
-        """`(rows, in_features)` to `(rows, out_features)` in float32, exact to 16 bits of the activations."""
+    def _product_of_bytes(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`(rows, in_features)` to `(rows, out_features)` in a dtype, exact to 16 bits of the activations."""
+        num_rows = rows.shape[0]
         scale = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True, dtype=torch.float32)
         scale = scale.mul_(1 / _ACTIVATION_MAX).clamp_(min=1e-30)
         # Rounded, shifted to be positive, and cut into a low and a high byte; 128 in each of them stands for zero.
-        shifted = (rows / scale).add_(257 * 128 + 0.5).to(torch.int32)
-        low_high = shifted.view(torch.uint8).view(*rows.shape, 4)[..., :2].permute(2, 0, 1).reshape(-1, rows.shape[1])
-        low, high = torch.ops.onednn.qlinear_pointwise(
+        numbers = (rows / scale).add_(257 * 128 + 0.5).to(torch.int32)
+        low_high = numbers.view(torch.uint8).as_strided(
+            (2, num_rows, self.in_features), (1, 4 * self.in_features, 4)
+        ).reshape(2 * num_rows, self.in_features)  # fmt: skip
+        y = torch.ops.onednn.qlinear_pointwise(
             low_high, 1.0, 128, self.packed, self._channel_scales, self._zeros,
             None, 1.0, 0, torch.float32, "none", [], "",
-        ).chunk(2)  # fmt: skip
-        return low.add_(high, alpha=256).mul_(scale)
+        )  # fmt: skip
+        if num_rows == 1:
+            return torch.mm(scale * self._place_values, y).to(dtype)
+        return y[:num_rows].add_(y[num_rows:], alpha=256).mul_(scale).to(dtype)
 
 
 def has_int8_kernel(device: torch.device) -> bool:

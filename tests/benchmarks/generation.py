@@ -92,9 +92,11 @@ def ask(engine: Engine, prompt: tuple[int, ...], new_tokens: int, owner: str) ->
     return [item for item in engine.stream(request) if isinstance(item, Token)][-1].usage
 
 
-def measure_engine(engine: Engine, figures: Figures, new_tokens: int) -> None:
-    """One round of every figure; each round's owners are new, so that nothing is known from the last one."""
+def measure_engine(loaded: LoadedModel, figures: Figures, new_tokens: int) -> None:
+    """One round of every figure, on an engine of its own: engines side by side would take each other's processors."""
+    engine = Engine(loaded)
     stamp = str(time.monotonic_ns())
+    ask(engine, prompt_ids(PROMPT_TOKENS, 3), 4, stamp)
     figures.decode_tokens_per_s.append(ask(engine, prompt_ids(PROMPT_TOKENS, 0), new_tokens, stamp).tokens_per_s or 0.0)
     began = time.perf_counter()
     with ThreadPoolExecutor(len(STREAM_LENGTHS)) as pool:
@@ -103,6 +105,7 @@ def measure_engine(engine: Engine, figures: Figures, new_tokens: int) -> None:
         )
     figures.streams_tokens_per_s.append(len(STREAM_LENGTHS) * new_tokens / (time.perf_counter() - began))
     figures.read_tokens_per_s.append(512 / ask(engine, prompt_ids(512, 2), 1, stamp).first_token_s)
+    engine.close()
 
 
 def measure_turns(engine: Engine, *, reuses: bool) -> list[float]:
@@ -112,10 +115,9 @@ def measure_turns(engine: Engine, *, reuses: bool) -> list[float]:
     stamp = time.monotonic_ns()
     for turn in range(TURNS):
         history += prompt_ids(TURN_TOKENS, turn)
-        owner = f"{stamp}" if reuses else f"{stamp} {turn}"
-        usage = ask(engine, history, 1, owner)
-        seconds.append(usage.first_token_s)
-        history += prompt_ids(EARLIER_TOKENS - TURN_TOKENS, 50 + turn)
+        seconds.append(ask(engine, history, 1, f"{stamp}" if reuses else f"{stamp} {turn}").first_token_s)
+        history += prompt_ids(EARLIER_TOKENS - TURN_TOKENS, 50 + turn)  # the answer, as if it had been written
+        ask(engine, history, 1, f"{stamp}")
     return seconds
 
 
@@ -227,11 +229,9 @@ def compare(
     """Every precision and `generate`, one round of each after the other."""
     figures: dict[str, Figures] = {}
     measures: dict[str, Callable[[Figures], None]] = {}
-    engines = []
     for precision in precisions:
-        engine = Engine(load(folder, precision))
-        engines.append(engine)
-        measures[f"engine {precision}"] = lambda each, engine=engine: measure_engine(engine, each, new_tokens)  # type: ignore[misc]
+        loaded = load(folder, precision)
+        measures[f"engine {precision}"] = lambda each, loaded=loaded: measure_engine(loaded, each, new_tokens)  # type: ignore[misc]
     checkpoint = resolve_checkpoint(folder)
     peer_dtype = torch.float32 if name == "builtin" else torch.bfloat16
     peer = on_a_passing_thread(lambda: Peer(checkpoint.folder, peer_dtype))
@@ -241,8 +241,6 @@ def compare(
     for round_number in range(rounds + 1):
         for label, measure in measures.items():
             measure(figures.setdefault(label, Figures()) if round_number else Figures())
-    for engine in engines:
-        engine.close()
     return figures
 
 
