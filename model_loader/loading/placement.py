@@ -216,6 +216,8 @@ def _usual_cpu_forms(checkpoint: Checkpoint, hardware: Hardware, precision: Prec
     rounded = _form(checkpoint, "bfloat16", "int4", _rounding_note(half))
     if hardware.cpu_computes_bfloat16 and is_large:
         return [replace(half, because=" and this processor is quickest in bfloat16"), rounded]
+    if hardware.cpu_computes_bfloat16:
+        whole = replace(whole, because=" and so small a model is quick in the more exact format")
     return [whole, half, rounded]
 
 

@@ -77,7 +77,7 @@ def test_cpu_only_leaves_the_gpu_alone() -> None:
     [
         (1e9, 16, False, "float32", "quickest in float32"),
         (1e9, 16, True, "bfloat16", "quickest in bfloat16"),
-        (6e6, 16, True, "float32", "quickest in float32"),
+        (6e6, 16, True, "float32", "so small a model"),
         (4e9, 16, False, "bfloat16", "float32 would not fit"),
         (20e9, 16, True, "bfloat16", "rounding to 4 bits"),
     ],
