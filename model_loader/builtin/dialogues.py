@@ -22,7 +22,7 @@ _NUM_TURNS = tuple(range(1, 15))
 _NUM_TURNS_WEIGHTS = (58, 24, 11, 4, 2, 1, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
-_KEYWORDS_SHARE = 0.35
+_KEYWORDS_SHARE = 0.3
 """How often a question is one of the topic's keywords in a frame that all topics share."""
 _LONG_ANSWER_WEIGHT = 0.5
 """How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
@@ -99,9 +99,9 @@ class DialogueWriter:
         if draw < (0.68 if name else 0.5 if last else 0.15):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.78 if name else 0.65 if last else 0.38):
+        if draw < (0.78 if name else 0.66 if last else 0.43):
             return self._unrelated(language), self._answer("refuse", language), name
-        if draw < (0.785 if name else 0.655 if last else 0.39):
+        if draw < (0.785 if name else 0.665 if last else 0.44):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choices(self._topics, self._weights)[0].name
         return self._question(topic, language), self._answer(topic, language), name
