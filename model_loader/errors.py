@@ -14,6 +14,14 @@ class CheckpointNotFound(ModelLoaderError):
     """No folder and no hub repository answers to the name, or the hub cannot be reached. Remedy: another name."""
 
 
+class HubUnreachable(CheckpointNotFound):
+    """A hub does not answer, and no cache holds the checkpoint. Remedy: the connection, or another hub."""
+
+
+class NotEnoughDisk(ModelLoaderError):
+    """A download does not fit on the disk. Remedy: make room, or another folder for the cache."""
+
+
 class CheckpointUnsupported(ModelLoaderError):
     """The checkpoint is whole, but this application cannot run its kind. Remedy: another checkpoint."""
 

@@ -1,81 +1,94 @@
-"""Fetches a checkpoint from the Hugging Face hub, or takes it from the hub client's cache.
+"""Chooses the hub that a name is fetched from, and turns to the other one when the first cannot be reached.
 
-Only weights, configuration and tokenizer files are asked for; code and pickles stay where they are.
+What is particular to a hub and its client stands in `huggingface` and `modelscope`.
 """
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal, get_args
 
-import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from tqdm import tqdm
+from model_loader.checkpoint.hub_files import ReportBytes
+from model_loader.errors import HubUnreachable, InvalidSetting
 
-from model_loader.errors import CheckpointNotFound
-
-if TYPE_CHECKING:
-    from model_loader.checkpoint.resolve import ReportBytes
-
-_FILES = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "*.tiktoken"]
+Hub = Literal["auto", "huggingface", "modelscope"]
+_TITLES: Mapping[Hub, str] = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
 
 
-def fetch(name: str, report: "ReportBytes") -> Path:
-    """The folder of a hub checkpoint, fetched if it is not cached; an interrupted download goes on where it was.
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """Where names of checkpoints are looked up.
+
+    Attributes:
+        hub: one hub, or "auto" for whichever can be reached.
+        revision: branch, tag or commit; None for the hub's default.
 
     Raises:
-        CheckpointNotFound: no such repository, access not granted, or the hub cannot be reached and nothing is cached.
+        InvalidSetting: the hub is none of those, or the revision cannot be one.
     """
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name,
-                allow_patterns=_FILES,
-                ignore_patterns=["*/*"],
-                tqdm_class=_reporting_bar(report),
-                endpoint=os.environ.get("HF_ENDPOINT"),
-            )
-        )
-    except GatedRepoError:
-        raise CheckpointNotFound(
-            f"{name} asks for its licence to be accepted: do so on its page at huggingface.co, then run "
-            "`hf auth login` and start again."
-        ) from None
-    except RepositoryNotFoundError:
-        raise CheckpointNotFound(
-            f"huggingface.co has no model {name!r}. Check the spelling; names look like Qwen/Qwen3-4B."
-        ) from None
-    except Exception as error:  # besides its own errors the client lets those of its HTTP library through
-        raise CheckpointNotFound(
-            f"{name} is not in the local cache and huggingface.co cannot be reached ({type(error).__name__}). "
-            "Check the connection, or give the path of a folder that holds the checkpoint."
-        ) from error
+
+    hub: Hub = "auto"
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.hub not in get_args(Hub):
+            raise InvalidSetting(f"--hub is {self.hub!r}; use one of {', '.join(get_args(Hub))}.")
+        if self.revision is not None and (not self.revision or self.revision.startswith("-") or ".." in self.revision):
+            raise InvalidSetting(f"--revision is {self.revision!r}; give a branch, a tag or a commit, such as main.")
 
 
-def _reporting_bar(report: "ReportBytes") -> type[tqdm]:
-    """A silent progress bar class that passes on bytes; the client draws two bars of them, the one ahead counts."""
-    most = 0
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A checkpoint that now lies on this machine.
 
-    class ReportingBar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._counts_bytes = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})
+    Attributes:
+        folder: where.
+        source: which hub it is from, and why from that one if another was asked first.
+    """
 
-        def update(self, n: float | None = 1) -> bool | None:
-            nonlocal most
-            shown = super().update(n)
-            if self._counts_bytes and self.total and self.n > most:
-                most = int(self.n)
-                report(most, int(self.total))
-            return shown
-
-    return ReportingBar
+    folder: Path
+    source: str
 
 
-class _Nowhere:
-    """A text stream that keeps nothing; front ends draw their own progress."""
+def fetch(name: str, options: HubOptions, report: ReportBytes) -> Fetched:
+    """The folder of a hub checkpoint, fetched if it is not cached.
 
-    def write(self, text: str) -> int:
-        return len(text)
+    A cut connection is taken up again where it broke; after an end in between, whole files are not fetched again.
+    With `HF_HUB_OFFLINE=1` caches alone are looked into and nothing goes over the network.
 
-    def flush(self) -> None:
-        pass
+    Raises:
+        CheckpointNotFound: no such repository or revision, or access is not granted.
+        HubUnreachable: no hub that may be asked can be reached, and no cache holds the whole checkpoint.
+        NotEnoughDisk: the download does not fit.
+    """
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    failures: list[HubUnreachable] = []
+    for hub in _in_order(options.hub):
+        try:
+            folder = _download(hub, name, options.revision, report, is_offline=is_offline)
+        except HubUnreachable as error:
+            failures.append(error)
+        else:
+            return Fetched(folder, _TITLES[hub] + (f", because {failures[0]}" if failures else ""))
+    raise HubUnreachable(
+        f"{name} is not whole in the local cache: {'; '.join(map(str, failures))}. Check the connection and start again "
+        "(files that have arrived are kept), or give the path of a folder that holds the checkpoint."
+    ) from failures[-1]
+
+
+def _download(hub: Hub, name: str, revision: str | None, report: ReportBytes, *, is_offline: bool) -> Path:
+    if hub == "modelscope":
+        from model_loader.checkpoint import modelscope
+
+        return modelscope.download(name, revision, report, is_offline=is_offline)
+    from model_loader.checkpoint import huggingface  # its client costs 0.3 s that a local folder need not wait for
+
+    return huggingface.download(name, revision, report, is_offline=is_offline)
+
+
+def _in_order(hub: Hub) -> tuple[Hub, ...]:
+    if hub != "auto":
+        return (hub,)
+    is_studio = os.environ.get("MODELSCOPE_ENVIRONMENT") == "studio"
+    return ("modelscope", "huggingface") if is_studio else ("huggingface", "modelscope")

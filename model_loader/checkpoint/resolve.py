@@ -1,19 +1,20 @@
 """A folder, a hub name or "builtin" to a `Checkpoint`: where its files are and what they say about themselves.
 
-Hub names are fetched with huggingface_hub (safetensors, JSON and tokenizer files only, never code or pickles) or taken
-from its cache. What the files say is read as data; whether this machine can run them is decided elsewhere.
+Hub names are fetched by `hub` or taken from a cache. What the files say is read as data; whether this machine can run them is decided elsewhere.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model_loader import builtin
 from model_loader.checkpoint.context_length import read_context_length
+from model_loader.checkpoint.hub import Fetched, HubOptions, fetch
+from model_loader.checkpoint.hub_files import ReportBytes
 from model_loader.checkpoint.quantization import Gptq, read_gptq, read_method
 from model_loader.checkpoint.safetensors_header import Weights, list_weights
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound
@@ -24,9 +25,6 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _QWEN1_TEMPLATE = "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>"
 """Qwen-1 brings code instead of a template (`make_context`); this is the part of it that we read."""
 
-ReportBytes = Callable[[int, int], None]
-"""Told how many bytes of how many have been fetched."""
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -35,6 +33,7 @@ class Checkpoint:
     Attributes:
         name: what the user asked for.
         folder: where its files are.
+        source: the hub it was fetched from, and why from that one; "" for a local folder.
         config: `config.json`.
         generation_config: `generation_config.json`, empty where there is none.
         chat_template: its Jinja source, read for facts and never run; empty where there is none.
@@ -49,6 +48,7 @@ class Checkpoint:
     generation_config: Mapping[str, Any] = field(repr=False)
     chat_template: str = field(repr=False)
     weights: Weights = field(repr=False)
+    source: str = ""
     gptq: Gptq | None = None
     foreign_method: str | None = None
 
@@ -69,15 +69,19 @@ class Checkpoint:
         return self.config.get("model_type") == "qwen"
 
 
-def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, total: None) -> Checkpoint:
-    """Finds a checkpoint, fetching it first if it lies on the hub, and reads its small files.
+def resolve_checkpoint(
+    name_or_folder: str, report: ReportBytes = lambda done, total: None, hub: HubOptions = HubOptions()
+) -> Checkpoint:
+    """Finds a checkpoint, fetching it first if it lies on a hub, and reads its small files.
 
     Raises:
-        CheckpointNotFound: no such folder or repository, or the hub cannot be reached.
+        CheckpointNotFound: no such folder or repository, or no hub can be reached.
+        NotEnoughDisk: the download does not fit.
         CheckpointDamaged: a file is missing or unreadable.
         CheckpointUnsupported: it has no safetensors weights, no fast tokenizer, or a kind we cannot run yet.
     """
-    folder = _find_folder(name_or_folder, report)
+    found = _find(name_or_folder, report, hub)
+    folder = found.folder
     config = _read_json_object(folder / "config.json")
     _refuse_unsupported(folder, config)
     weights = list_weights(folder)
@@ -90,17 +94,18 @@ def resolve_checkpoint(name_or_folder: str, report: ReportBytes = lambda done, t
         generation_config=_read_json_object(generation_file) if generation_file.exists() else {},
         chat_template=_QWEN1_TEMPLATE if config.get("model_type") == "qwen" else _read_chat_template(folder),
         weights=weights,
+        source=found.source,
         gptq=gptq,
         foreign_method=foreign_method,
     )
 
 
-def _find_folder(name: str, report: ReportBytes) -> Path:
+def _find(name: str, report: ReportBytes, hub: HubOptions) -> Fetched:
     if name == BUILTIN_NAME:
-        return builtin.CHECKPOINT_FOLDER
+        return Fetched(builtin.CHECKPOINT_FOLDER, "")
     folder = os.path.expanduser(name)  # os.path answers False where pathlib raises: too long a name, a NUL
     if name and os.path.isdir(folder):
-        return Path(folder)
+        return Fetched(Path(folder), "")
     if name and os.path.exists(folder):
         raise CheckpointNotFound(f"{name!r} is a file; -c takes the folder that holds config.json.")
     if not _HUB_NAME.fullmatch(name):
@@ -108,9 +113,7 @@ def _find_folder(name: str, report: ReportBytes) -> Path:
             f"There is no folder {name!r}. -c takes a folder with config.json in it, a hub name such as "
             f"Qwen/Qwen3-4B, or {BUILTIN_NAME}."
         )
-    from model_loader.checkpoint.hub import fetch  # the hub client costs 0.3 s that a local folder need not wait for
-
-    return fetch(name, report)
+    return fetch(name, hub, report)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:
