@@ -16,6 +16,7 @@ from typing import get_args
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.chat_model import open_chat_model
+from model_loader.checkpoint.hub import ANY_HUB, Hub, HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
@@ -48,6 +49,13 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="number format of the weights (default: %(default)s, what suits the machine)",
     )
     parser.add_argument("--cpu-only", action="store_true", help="leave a GPU alone")
+    parser.add_argument(
+        "--hub",
+        default=ANY_HUB.hub,
+        choices=get_args(Hub),
+        help="where names are looked up (default: %(default)s, whichever hub can be reached)",
+    )
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub checkpoint")
     parser.add_argument(
         "--long-context",
         metavar="METHODS",
@@ -105,9 +113,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             )
         options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger)
         load_options = LoadOptions(given.precision, given.cpu_only, given.long_context)
+        hub_options = HubOptions(given.hub, given.revision)
         from ui.web.launch import serve_page  # imports gradio
 
-        return serve_page(BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options)), options)
+        open_model = partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+        return serve_page(BackgroundLoad(open_model), options)
     except ModelLoaderError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from model_loader.chat_format.chatml import IM_END, ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.messages import Message, check_conversation
 from model_loader.checkpoint.context_length import parse_long_context, switch_long_context
+from model_loader.checkpoint.hub import ANY_HUB, HubOptions
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
 from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting
@@ -190,21 +191,25 @@ class ChatModel:
             raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, limit)
 
 
-def open_chat_model(checkpoint: str, options: LoadOptions, report: ReportProgress) -> ChatModel:
+def open_chat_model(
+    checkpoint: str, options: LoadOptions, report: ReportProgress, *, hub: HubOptions = ANY_HUB
+) -> ChatModel:
     """Finds, places and loads a checkpoint, and computes one token with it. Takes seconds to minutes.
 
     Args:
         checkpoint: a folder, a hub name or "builtin".
         options: what the user asks of the placement.
         report: told of every stage, from this thread.
+        hub: where hub names are looked up.
 
     Raises:
         ModelLoaderError: one of its classes, as each step says.
     """
     report(LoadProgress("download"))
     resolved = resolve_checkpoint(
-        checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total)))
+        checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total))), hub
     )
+    default_sampling(resolved)  # raises for defaults that cannot be
     if options.long_context is not None:
         config = switch_long_context(resolved.config, parse_long_context(options.long_context))
         resolved = replace(resolved, config=config)

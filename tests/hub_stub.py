@@ -90,7 +90,12 @@ class HubStub:
             {"Path": file.name, "Size": file.stat().st_size, "Sha256": _sha256(file.read_bytes()), "Type": "blob"}
             for file in sorted(self.repositories[name].iterdir())
         ]
-        return 200, {"Content-Type": "application/json"}, json.dumps({"Code": 200, "Data": {"Files": files}}).encode(), ""
+        return (
+            200,
+            {"Content-Type": "application/json"},
+            json.dumps({"Code": 200, "Data": {"Files": files}}).encode(),
+            "",
+        )
 
 
 def _tree_entry(file: Path) -> dict[str, object]:

@@ -38,6 +38,10 @@ class HubOptions:
             raise InvalidSetting(f"--revision is {self.revision!r}; give a branch, a tag or a commit, such as main.")
 
 
+ANY_HUB = HubOptions()
+"""Whichever hub can be reached, the newest revision."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A checkpoint that now lies on this machine.
@@ -72,8 +76,8 @@ def fetch(name: str, options: HubOptions, report: ReportBytes) -> Fetched:
         else:
             return Fetched(folder, _TITLES[hub] + (f", because {failures[0]}" if failures else ""))
     raise HubUnreachable(
-        f"{name} is not whole in the local cache: {'; '.join(map(str, failures))}. Check the connection and start again "
-        "(files that have arrived are kept), or give the path of a folder that holds the checkpoint."
+        f"{name} is not whole in the local cache: {'; '.join(map(str, failures))}. Check the connection and start "
+        "again (files that have arrived are kept), or give the path of a folder that holds the checkpoint."
     ) from failures[-1]
 
 

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
+from model_loader.checkpoint.catalog import spelling_advice
 from model_loader.checkpoint.hub_files import UNWANTED_FILES, WANTED_FILES, ReportBytes, check_room
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound, HubUnreachable, NotEnoughDisk
 
@@ -62,8 +63,8 @@ def download(name: str, revision: str | None, report: ReportBytes, *, is_offline
         ) from None
     except RepositoryNotFoundError:
         raise CheckpointNotFound(
-            f"{host} has no model {name!r} that you may see. Check the spelling (names look like Qwen/Qwen3-4B), or "
-            "run `hf auth login` if it is private."
+            f"{host} has no model {name!r} that you may see. {spelling_advice(name)} Run `hf auth login` if it is "
+            "private."
         ) from None
     except RevisionNotFoundError:
         raise CheckpointNotFound(
@@ -91,7 +92,9 @@ def download(name: str, revision: str | None, report: ReportBytes, *, is_offline
 def _missing_bytes(name: str, files: dict[str, Any]) -> int:
     """How much is still to be fetched; 0 as well when the hub does not answer and the cache has to do."""
     try:
-        plan = huggingface_hub.snapshot_download(name, **files, dry_run=True)
+        plan = huggingface_hub.snapshot_download(
+            name, **files, dry_run=True, tqdm_class=_reporting_bar(lambda done, total: None)
+        )
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError):
         raise
     except (huggingface_hub.errors.DryRunError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from model_loader.checkpoint.catalog import spelling_advice
 from model_loader.checkpoint.hub_files import UNWANTED_FILES, WANTED_FILES, ReportBytes, check_room
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound, HubUnreachable, NotEnoughDisk
 
@@ -67,9 +68,7 @@ def download(name: str, revision: str | None, report: ReportBytes, *, is_offline
         raise HubUnreachable("no connection is to be made (HF_HUB_OFFLINE)") from None
     except errors.NotExistError:
         what = f"no model {name!r}" if revision is None else f"no revision {revision!r} of {name}"
-        raise CheckpointNotFound(
-            f"{host} has {what}. Check the spelling (names look like Qwen/Qwen3-4B), or use --hub huggingface."
-        ) from None
+        raise CheckpointNotFound(f"{host} has {what}. {spelling_advice(name)} Or use --hub huggingface.") from None
     except (errors.AuthenticationError, errors.PermissionDeniedError):
         raise CheckpointNotFound(
             f"{name} asks for access to be granted: do so on its page at {host}, then set MODELSCOPE_API_TOKEN and "

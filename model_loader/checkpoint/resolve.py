@@ -1,6 +1,7 @@
 """A folder, a hub name or "builtin" to a `Checkpoint`: where its files are and what they say about themselves.
 
-Hub names are fetched by `hub` or taken from a cache. What the files say is read as data; whether this machine can run them is decided elsewhere.
+Hub names are fetched by `hub` or taken from a cache. What the files say is read as data; whether this machine can run
+them is decided elsewhere.
 """
 
 import json
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from model_loader import builtin
+from model_loader.checkpoint.catalog import nearest_names
 from model_loader.checkpoint.context_length import read_context_length
-from model_loader.checkpoint.hub import Fetched, HubOptions, fetch
+from model_loader.checkpoint.hub import ANY_HUB, Fetched, HubOptions, fetch
 from model_loader.checkpoint.hub_files import ReportBytes
+from model_loader.checkpoint.preflight import check_checkpoint
 from model_loader.checkpoint.quantization import Gptq, read_gptq, read_method
 from model_loader.checkpoint.safetensors_header import Weights, list_weights
 from model_loader.errors import CheckpointDamaged, CheckpointNotFound
 
 BUILTIN_NAME = "builtin"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+_MAX_JSON_BYTES = 20_000_000
 
 _QWEN1_TEMPLATE = "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>"
 """Qwen-1 brings code instead of a template (`make_context`); this is the part of it that we read."""
@@ -70,7 +75,7 @@ class Checkpoint:
 
 
 def resolve_checkpoint(
-    name_or_folder: str, report: ReportBytes = lambda done, total: None, hub: HubOptions = HubOptions()
+    name_or_folder: str, report: ReportBytes = lambda done, total: None, hub: HubOptions = ANY_HUB
 ) -> Checkpoint:
     """Finds a checkpoint, fetching it first if it lies on a hub, and reads its small files.
 
@@ -87,11 +92,13 @@ def resolve_checkpoint(
     weights = list_weights(folder)
     gptq, foreign_method = _read_quantization(name_or_folder, folder, config, weights)
     generation_file = folder / "generation_config.json"
+    generation_config = _read_json_object(generation_file) if generation_file.exists() else {}
+    check_checkpoint(folder, config, generation_config, weights)
     return Checkpoint(
         name=name_or_folder,
         folder=folder,
         config=config,
-        generation_config=_read_json_object(generation_file) if generation_file.exists() else {},
+        generation_config=generation_config,
         chat_template=_QWEN1_TEMPLATE if config.get("model_type") == "qwen" else _read_chat_template(folder),
         weights=weights,
         source=found.source,
@@ -111,19 +118,28 @@ def _find(name: str, report: ReportBytes, hub: HubOptions) -> Fetched:
     if not _HUB_NAME.fullmatch(name):
         raise CheckpointNotFound(
             f"There is no folder {name!r}. -c takes a folder with config.json in it, a hub name such as "
-            f"Qwen/Qwen3-4B, or {BUILTIN_NAME}."
+            f"Qwen/Qwen3-4B, or {BUILTIN_NAME}.{_guess(name)}"
         )
     return fetch(name, hub, report)
 
 
+def _guess(name: str) -> str:
+    names = nearest_names(name, 1) if name else []
+    return f" Did you mean {names[0]}?" if names else ""
+
+
 def _read_json_object(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no ordinary file")  # reading a pipe would wait for ever
+        if path.exists() and path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointDamaged(
             f"{path.parent} has no {path.name}; give the folder that holds it, or fetch it again."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointDamaged(f"{path} cannot be read as JSON ({error}). Fetch the checkpoint again.") from None
     if not isinstance(value, dict):
         raise CheckpointDamaged(f"{path} holds a {type(value).__name__}, not an object. Fetch the checkpoint again.")

@@ -5,7 +5,8 @@ Format: https://github.com/huggingface/safetensors (8 bytes of little-endian hea
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ class Weights:
         num_parameters: elements of all tensors.
         num_bytes: bytes of all tensors as they are stored.
         names: of all tensors.
+        shapes: of all tensors, by name.
     """
 
     num_parameters: int
     num_bytes: int
     names: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def list_weights(folder: Path) -> Weights:
-    """Adds up the tensors of every safetensors file in a folder.
+    """Adds up the tensors of a folder's safetensors files: those of its index, or every one where it has none.
 
     Raises:
         CheckpointUnsupported: there are only pickled weights.
@@ -49,12 +52,36 @@ def list_weights(folder: Path) -> Weights:
                 "the safetensors format."
             )
         raise CheckpointDamaged(f"{folder} holds no *.safetensors file; fetch the checkpoint again.")
+    files = _indexed(folder) or files
     tensors = {name: tensor for file in files for name, tensor in _read_tensors(file).items()}
     return Weights(
         num_parameters=sum(math.prod(tensor["shape"]) for tensor in tensors.values()),
         num_bytes=sum(tensor["data_offsets"][1] - tensor["data_offsets"][0] for tensor in tensors.values()),
         names=frozenset(tensors),
+        shapes={name: tuple(tensor["shape"]) for name, tensor in tensors.items()},
     )
+
+
+def _indexed(folder: Path) -> list[Path]:
+    """The files that the index names, all of them in this folder and present; [] without an index."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointDamaged(
+            f"{index} cannot be read ({type(error).__name__}: {error}). Fetch the checkpoint again."
+        ) from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointUnsupported(
+                f"{index} names {name!r:.80}, which is no safetensors file of its own folder; that is refused. Fetch "
+                "the checkpoint from its makers."
+            )
+        if not (folder / name).is_file():
+            raise CheckpointDamaged(f"{folder} has no {name}, which its index names. Fetch the checkpoint again.")
+    return [folder / name for name in names]
 
 
 def _read_tensors(file: Path) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ missing, left over or of the wrong shape ends the load (transformers would fill 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -25,6 +26,9 @@ from model_loader.loading.qwen1_tokenizer import load_qwen1_tokenizer
 from model_loader.progress import LoadProgress, ReportProgress
 
 Result = TypeVar("Result")
+
+_TRIAL_TEXTS = ("Hello 你好 こんにちは 123\n", "a" * 60 + "b")
+"""The second takes a pattern such as (a+)+$ for ever."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ def load_model(checkpoint: Checkpoint, placement: Placement, report: ReportProgr
             "or use a smaller checkpoint with -c."
         ) from None
     except (ValueError, KeyError, ImportError) as error:
+        if "auto_map" in checkpoint.config:
+            raise CheckpointUnsupported(
+                f"{checkpoint.name} is of the kind {checkpoint.config.get('model_type')!r} and brings its own code "
+                "(auto_map), which is never run. Use a checkpoint that transformers knows, such as -c Qwen/Qwen3-4B."
+            ) from None
         raise CheckpointUnsupported(
             f"transformers {transformers.__version__} cannot load {checkpoint.name}: {_first_line(error)}. "
             "Use the checkpoint of a text model, such as -c Qwen/Qwen3-4B."
@@ -147,6 +156,7 @@ def _from_pretrained(
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by their names
     )
 
 
@@ -161,9 +171,38 @@ def _load_tokenizer(checkpoint: Checkpoint, report: ReportProgress) -> Tokenizer
         return load_qwen1_tokenizer(checkpoint.folder, report)
     file = checkpoint.folder / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise CheckpointDamaged(f"{file} cannot be read: {_first_line(error)}. Fetch the checkpoint again.") from None
+    _try_out(file, tokenizer, checkpoint)
+    return tokenizer
+
+
+def _try_out(file: Path, tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    """Refuses a tokenizer that loses text, has ids the model has not, or whose pattern takes for ever."""
+    config = checkpoint.config.get("text_config", checkpoint.config)
+    rows = config.get("vocab_size")
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if isinstance(rows, int) and highest >= rows:
+        raise CheckpointDamaged(
+            f"{file} has the id {highest:,}, but the model's vocabulary ends at {rows - 1:,}. Fetch the checkpoint "
+            "again."
+        )
+    try:
+        lost = next((text for text in _TRIAL_TEXTS if _round_trip(tokenizer, text) != text), None)
+    except BaseException as error:  # a pattern that backtracks without end makes the library panic
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise CheckpointDamaged(
+            f"{file} cannot encode a simple text: {_first_line(error)}. Fetch the checkpoint again."
+        ) from None
+    if lost is not None:
+        raise CheckpointDamaged(f"{file} loses characters of {lost[:12]!r}. Fetch the checkpoint again.")
+
+
+def _round_trip(tokenizer: Tokenizer, text: str) -> str:
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _refuse_incomplete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
@@ -180,7 +219,7 @@ def _refuse_incomplete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
             )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 

@@ -190,5 +190,5 @@ def test_without_its_client_modelscope_says_what_to_install(stub: HubStub, monke
 
 @pytest.mark.parametrize(("hub", "revision"), [("github", None), ("auto", ""), ("auto", "../x"), ("auto", "--force")])
 def test_hub_options_are_checked(hub: str, revision: str | None) -> None:
-    with pytest.raises(InvalidSetting, match="--hub is|--revision is"):
+    with pytest.raises(InvalidSetting, match=r"--hub is|--revision is"):
         HubOptions(hub, revision)  # type: ignore[arg-type]
