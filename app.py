@@ -59,7 +59,13 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--long-context",
         metavar="METHODS",
-        help="of Qwen-1: ntk, logn, ntk,logn or none (default: as the checkpoint says)",
+        help="of Qwen-1: ntk, logn and window with commas, or none (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="TOKENS",
+        help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
     )
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
     parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
@@ -112,7 +118,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
                 "out; the page is reachable on this machine."
             )
         options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger)
-        load_options = LoadOptions(given.precision, given.cpu_only, given.long_context)
+        load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
         hub_options = HubOptions(given.hub, given.revision)
         from ui.web.launch import serve_page  # imports gradio
 

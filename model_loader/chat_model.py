@@ -13,7 +13,12 @@ from model_loader.chat_format.answer_reader import AnswerReader, TextReader
 from model_loader.chat_format.chatml import IM_END, ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.messages import Message, check_conversation
-from model_loader.checkpoint.context_length import parse_long_context, switch_long_context
+from model_loader.checkpoint.context_length import (
+    explain_context_length,
+    parse_long_context,
+    set_context_length,
+    switch_long_context,
+)
 from model_loader.checkpoint.hub import ANY_HUB, HubOptions
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
@@ -62,6 +67,13 @@ class ChatModel:
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together: the checkpoint's window, or what memory there is for."""
         return min(self.checkpoint.context_length, self._engine.plan.max_tokens)
+
+    @property
+    def window_reason(self) -> str:
+        """What makes the window as long or as short as it is, in a few words; "" when it is simply the checkpoint's."""
+        if self._engine.plan.max_tokens < self.checkpoint.context_length:
+            return f"the checkpoint reads {self.checkpoint.context_length:,}, memory allows this"
+        return explain_context_length(self.checkpoint.config)
 
     @property
     def capacity(self) -> str:
@@ -210,9 +222,7 @@ def open_chat_model(
         checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total))), hub
     )
     default_sampling(resolved)  # raises for defaults that cannot be
-    if options.long_context is not None:
-        config = switch_long_context(resolved.config, parse_long_context(options.long_context))
-        resolved = replace(resolved, config=config)
+    resolved = _with_context(resolved, options)
     report(LoadProgress("libraries"))
     from model_loader.engine.engine import Engine  # torch and transformers: seconds
     from model_loader.loading.hardware import probe_hardware
@@ -228,6 +238,17 @@ def open_chat_model(
         chat_model.close()
         raise
     return chat_model
+
+
+def _with_context(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
+    """The checkpoint with the window that the options ask for."""
+    config = checkpoint.config
+    if options.long_context is not None:
+        config = switch_long_context(config, parse_long_context(options.long_context))
+    if options.context_length is None:
+        return replace(checkpoint, config=config)
+    defaults = {name: value for name, value in checkpoint.generation_config.items() if name != "max_window_size"}
+    return replace(checkpoint, config=set_context_length(config, options.context_length), generation_config=defaults)
 
 
 def default_sampling(checkpoint: Checkpoint) -> Sampling:

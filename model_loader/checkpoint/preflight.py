@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_loader.checkpoint.context_length import text_section
 from model_loader.checkpoint.safetensors_header import Weights
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported
 
@@ -47,7 +48,7 @@ def check_checkpoint(
         CheckpointUnsupported: the configuration asks for other code or for an unknown number format.
     """
     file = folder / "config.json"
-    text = config["text_config"] if isinstance(config.get("text_config"), Mapping) else config
+    text = text_section(config)
     _refuse_code(file, config)
     _check_numbers(file, text)
     for owner, section in (("config.json", text), ("generation_config.json", generation_config)):

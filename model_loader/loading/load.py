@@ -4,7 +4,7 @@ transformers' own classes only: no code of the checkpoint is ever run, no pickle
 missing, left over or of the wrong shape ends the load (transformers would fill it with random numbers).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
+from model_loader.checkpoint.context_length import text_section
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEnoughMemory
 from model_loader.loading import qwen1
@@ -134,6 +135,8 @@ def _load_weights(checkpoint: Checkpoint, placement: Placement) -> tuple[transfo
     model, info = _from_pretrained(checkpoint, placement)
     if placement.device != "auto":  # accelerate moves spread layers' inputs by hooks on the layers
         fuse(model)
+    if isinstance(model, qwen1.Qwen1ForCausalLM):
+        model.give_layers_their_rotation()
     return model, info
 
 
@@ -163,7 +166,18 @@ def _from_pretrained(
 def _read_config(checkpoint: Checkpoint) -> transformers.PreTrainedConfig:
     if checkpoint.is_qwen1:
         return qwen1.read_config(checkpoint.config)
-    return transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    text = text_section(checkpoint.config)
+    target = config.get_text_config()
+    target.max_position_embeddings = text["max_position_embeddings"]
+    if _is_extended(text):  # --context-length asks for more than the file says
+        target.rope_parameters = dict(text["rope_parameters"])
+    return config
+
+
+def _is_extended(text: Mapping[str, Any]) -> bool:
+    rope = text.get("rope_parameters")
+    return isinstance(rope, Mapping) and rope.get("rope_type") == "yarn"
 
 
 def _load_tokenizer(checkpoint: Checkpoint, report: ReportProgress) -> Tokenizer:

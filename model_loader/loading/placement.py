@@ -37,7 +37,8 @@ class LoadOptions:
     Attributes:
         precision: a number format, or "auto" to let the machine decide.
         cpu_only: no GPU, even where there is one.
-        long_context: "ntk", "logn", "ntk,logn" or "none" instead of what a Qwen-1 checkpoint's configuration says.
+        long_context: "ntk", "logn" and "window" with commas, or "none", instead of what a Qwen-1 checkpoint says.
+        context_length: the window in tokens, instead of the checkpoint's own.
 
     Raises:
         InvalidSetting: a value is none of those.
@@ -46,6 +47,7 @@ class LoadOptions:
     precision: Precision = "auto"
     cpu_only: bool = False
     long_context: str | None = None
+    context_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):

@@ -4,10 +4,15 @@ The weights are the same up to their names and one matrix that is split in three
 while they load. What Qwen2 has not is Qwen-1's way to read beyond its training length: a rotary base that grows with
 the prompt (dynamic NTK) and queries that grow with the logarithm of their position (LogN).
 Formulas: QwenLM/Qwen, modeling_qwen.py (December 2023).
+
+Window attention was announced and never published. What is here is our reading of the announcement: lower layers see
+fewer tokens back, the first eighth of them one training length, the next eighth two, all others four, and each layer's
+rotary base is stretched for no more than it sees.
 """
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -30,6 +35,7 @@ class Qwen1Config(transformers.Qwen2Config):
     Attributes:
         seq_length: the training length, in tokens; NTK and LogN act beyond it.
         use_dynamic_ntk, use_logn_attn: whether they do.
+        use_window_attn: whether layers see only as far back as `layer_windows` says.
     """
 
     model_type = "qwen"
@@ -37,6 +43,7 @@ class Qwen1Config(transformers.Qwen2Config):
     seq_length: int = 2048
     use_dynamic_ntk: bool = True
     use_logn_attn: bool = True
+    use_window_attn: bool = False
 
 
 def read_config(config: Mapping[str, Any]) -> Qwen1Config:
@@ -75,12 +82,19 @@ def read_config(config: Mapping[str, Any]) -> Qwen1Config:
         seq_length=seq_length,
         use_dynamic_ntk=bool(config.get("use_dynamic_ntk", False)),
         use_logn_attn=bool(config.get("use_logn_attn", False)),
+        use_window_attn=bool(config.get("use_window_attn", False)),
     )
 
 
 def ntk_alpha(prompt_tokens: int, seq_length: int) -> float:
     """How much the rotary base is stretched for a prompt: 1 up to the training length, then 3, 7, 15 and so on."""
     return float(max(2 ** math.ceil(math.log2(prompt_tokens / seq_length) + 1) - 1, 1))
+
+
+def layer_windows(num_layers: int, seq_length: int) -> list[int]:
+    """How many tokens each layer sees back, itself included; 2048, 4096 and 8192 for a training length of 2048."""
+    eighth = max(1, num_layers // 8)
+    return [seq_length * (1 if layer < eighth else 2 if layer < 2 * eighth else 4) for layer in range(num_layers)]
 
 
 def logn_scale(position_ids: torch.Tensor, seq_length: int) -> torch.Tensor:
@@ -93,18 +107,23 @@ class Qwen1RotaryEmbedding(torch.nn.Module):
 
     Attributes:
         alpha: the stretch of each token, shape `(batch, length)` or one that broadcasts to it; set before every pass.
+        greatest_alphas: the limits of the stretch, one for each kind of layer; [] for a single kind without a limit.
     """
 
     def __init__(self, config: Qwen1Config) -> None:
         super().__init__()
+        self.greatest_alphas: list[float] = []
         self._base = dict(config.rope_parameters or {})["rope_theta"]
         self._dim = config.head_dim
         self.alpha = torch.ones(1, 1)
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, each `(batch, length, head_dim)`, in the dtype of `x`."""
+        """Cosines and sines, each `(batch, length, head_dim)`, in the dtype of `x`; a kind of layers goes before."""
         alpha = self.alpha.to(x.device, torch.float32)[..., None]
+        if self.greatest_alphas:
+            limits = torch.tensor(self.greatest_alphas, device=x.device)
+            alpha = torch.minimum(alpha, limits.view(-1, *[1] * alpha.ndim))
         base = self._base * alpha ** (self._dim / (self._dim - 2))
         exponents = torch.arange(0, self._dim, 2, device=x.device, dtype=torch.float32) / self._dim
         angles = position_ids[..., None].float() * base**-exponents
@@ -122,10 +141,29 @@ class Qwen1ForCausalLM(transformers.Qwen2ForCausalLM):
         config._attn_implementation = _ATTENTION
         super().__init__(config)
         self.model.rotary_emb = Qwen1RotaryEmbedding(config)
+        if config.use_window_attn:
+            for layer, window in zip(self.model.layers, self._windows, strict=True):
+                layer.self_attn.sliding_window = window
+
+    def give_layers_their_rotation(self) -> None:
+        """With windows each layer takes the rotation that was computed for its kind; call it when all layers stand."""
+        if not self.config.use_window_attn:
+            return
+        kinds = sorted(set(self._windows))
+        self.model.rotary_emb.greatest_alphas = [ntk_alpha(window, self.config.seq_length) for window in kinds]
+        for layer, window in zip(self.model.layers, self._windows, strict=True):
+            layer.register_forward_pre_hook(partial(_choose_rotation, kinds.index(window)), with_kwargs=True)
+
+    @property
+    def _windows(self) -> list[int]:
+        return layer_windows(self.config.num_hidden_layers, self.config.seq_length)
 
     def rope_alpha(self, prompt_tokens: int) -> float:
         """The stretch for a whole request: it follows from the prompt and stays while the answer grows."""
-        return ntk_alpha(prompt_tokens, self.config.seq_length) if self.config.use_dynamic_ntk else 1.0
+        if not self.config.use_dynamic_ntk:
+            return 1.0
+        longest = self._windows[-1] if self.config.use_window_attn else prompt_tokens
+        return ntk_alpha(min(prompt_tokens, longest), self.config.seq_length)
 
     def query_scale(self, position_ids: torch.Tensor) -> torch.Tensor | None:
         """LogN's factor for queries at these positions, in their shape; None when it is off."""
@@ -136,6 +174,11 @@ class Qwen1ForCausalLM(transformers.Qwen2ForCausalLM):
         alpha = torch.as_tensor(rope_alpha, dtype=torch.float32)
         self.model.rotary_emb.alpha = alpha if alpha.ndim else alpha.reshape(1, 1)
         return super().forward(*args, **kwargs)
+
+
+def _choose_rotation(kind: int, _layer: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    cos, sin = kwargs["position_embeddings"]
+    return args, {**kwargs, "position_embeddings": (cos[kind], sin[kind])}
 
 
 def _logn_attention(
