@@ -26,11 +26,11 @@ _NAMES = {
 }
 
 
-def qwen2_model() -> transformers.Qwen2ForCausalLM:
+def qwen2_model(num_layers: int = 2) -> transformers.Qwen2ForCausalLM:
     """A random Qwen2 of the sizes that `write_qwen1_checkpoint` takes."""
     torch.manual_seed(5)
     config = transformers.Qwen2Config(
-        vocab_size=640, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=640, hidden_size=64, intermediate_size=128, num_hidden_layers=num_layers, num_attention_heads=4,
         num_key_value_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         initializer_range=0.3,
     )  # fmt: skip
@@ -89,7 +89,8 @@ def write_qwen1_checkpoint(
         **changes,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    generation = {"chat_format": "chatml", "eos_token_id": 151643, "max_window_size": 300, "do_sample": True,
+    end_of_text = len(make_tokenizer().get_vocab(with_added_tokens=False))
+    generation = {"chat_format": "chatml", "eos_token_id": end_of_text, "max_window_size": 300, "do_sample": True,
                   "top_k": 0, "top_p": 0.8, "max_new_tokens": 64}  # fmt: skip
     (folder / "generation_config.json").write_text(json.dumps(generation))
     (folder / "qwen.tiktoken").write_text(vocabulary_text(make_tokenizer()))

@@ -63,7 +63,7 @@ def change(folder: Path, name: str = "config.json", **changes: Any) -> None:
         ({"dtype": "evil"}, "dtype 'evil'"),
         ({"_attn_implementation_internal": "attacker/kernel"}, "_attn_implementation_internal"),
         ({"attn_implementation": "attacker/kernel"}, "attn_implementation"),
-        ({"text_config": {"_attn_implementation": "attacker/kernel"}}, "_attn_implementation"),
+        ({"vision_config": {"_attn_implementation": "attacker/kernel"}}, "_attn_implementation"),
         ({"quantization_config": {"quant_method": "nope"}}, "quantized with 'nope'"),
         ({"model_type": "unheard-of"}, "cannot load .*unheard-of|unheard-of"),
         ({"layer_types": ["full_attention"] * 9}, "num_hidden_layers 2; it must be 9"),
