@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The one entry: reads the command line and the environment, then opens the chat page.
+"""The one entry: reads the command line and the environment, then opens the chat page or runs a command.
 
 Every flag may also be given as an environment variable, QWEN_DEMO_ and the flag's name: QWEN_DEMO_SERVER_PORT=9000.
 Command lines end here; what they ask for goes on as frozen dataclasses. Importing this module, and `--help`, import
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 from model_loader.background_load import BackgroundLoad
@@ -20,42 +21,24 @@ from model_loader.checkpoint.hub import ANY_HUB, Hub, HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
+from model_loader.model_menu import ModelMenu
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
 
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The command line; its defaults are those of the place it runs in."""
+    """The command line of the page; its defaults are those of the place it runs in."""
     is_hosted = bool(environment.get("SPACE_ID")) or environment.get("MODELSCOPE_ENVIRONMENT") == "studio"
     page = PageOptions(server_name="0.0.0.0", server_port=7860) if is_hosted else PageOptions()
     parser = argparse.ArgumentParser(
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
-        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000.",
+        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000. Besides "
+        "the page there are the commands 'app.py profile' and 'app.py evaluate perplexity', each with its own --help.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "-c",
-        "--checkpoint-path",
-        default=BUILTIN_NAME,
-        metavar="NAME",
-        help="folder or hub name of the model, such as Qwen/Qwen3-4B (default: %(default)s, a small guide)",
-    )
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=get_args(Precision),
-        help="number format of the weights (default: %(default)s, what suits the machine)",
-    )
-    parser.add_argument("--cpu-only", action="store_true", help="leave a GPU alone")
-    parser.add_argument(
-        "--hub",
-        default=ANY_HUB.hub,
-        choices=get_args(Hub),
-        help="where names are looked up (default: %(default)s, whichever hub can be reached)",
-    )
-    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub checkpoint")
+    _add_model_flags(parser)
     parser.add_argument(
         "--long-context",
         metavar="METHODS",
@@ -79,8 +62,66 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long an answer goes on after its page was closed (default: %(default)g)",
     )
+    parser.add_argument(
+        "--allow-model-switch",
+        action="store_true",
+        help="let the page exchange the model although others can reach it",
+    )
     parser.add_argument("--share", action="store_true", help="a public link; refused until it can be guarded")
     return parser
+
+
+def build_profile_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py profile`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py profile",
+        description="Measure speed and memory of generating.",
+    )
+    _add_model_flags(parser)
+    parser.add_argument("--quick", action="store_true", help="short texts; figures for a first look")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the speeds into a .png or .svg")
+    return parser
+
+
+def build_perplexity_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py evaluate perplexity`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py evaluate perplexity", description="Measure how well a checkpoint predicts texts of growing length."
+    )
+    parser.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="files in UTF-8")
+    _add_model_flags(parser)
+    parser.add_argument(
+        "--lengths", default="1024,2048,4096,8192,16384", help="tokens in a piece, with commas (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pieces", type=int, default=16, metavar="N", help="pieces read of each length at most (default: %(default)s)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table into a .png or .svg")
+    return parser
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--checkpoint-path",
+        default=BUILTIN_NAME,
+        metavar="NAME",
+        help="folder or hub name of the model, such as Qwen/Qwen3-4B (default: %(default)s, a small guide)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=get_args(Precision),
+        help="number format of the weights (default: %(default)s, what suits the machine)",
+    )
+    parser.add_argument("--cpu-only", action="store_true", help="leave a GPU alone")
+    parser.add_argument(
+        "--hub",
+        default=ANY_HUB.hub,
+        choices=get_args(Hub),
+        help="where names are looked up (default: %(default)s, whichever hub can be reached)",
+    )
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub checkpoint")
 
 
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
@@ -108,25 +149,72 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs the application until it is stopped; returns the exit status."""
-    parser = build_parser(environment)
+    """Runs the application until it is stopped, or a command of it; returns the exit status."""
     try:
-        given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
-        if given.share:
-            raise InvalidSetting(
-                "--share is not available yet: a public link needs logins and limits that are not built. Leave it "
-                "out; the page is reachable on this machine."
-            )
-        options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger)
-        load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
-        hub_options = HubOptions(given.hub, given.revision)
-        from ui.web.launch import serve_page  # imports gradio
-
-        open_model = partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
-        return serve_page(BackgroundLoad(open_model), options)
+        match list(arguments):
+            case ["profile", *rest]:
+                return _profile(build_profile_parser().parse_args(rest))
+            case ["evaluate", "perplexity", *rest]:
+                return _perplexity(build_perplexity_parser().parse_args(rest))
+            case ["evaluate", *_]:
+                raise InvalidSetting("app.py evaluate takes what is to be measured: app.py evaluate perplexity TEXT")
+        return _serve(arguments, environment)
     except ModelLoaderError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+
+
+def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    parser = build_parser(environment)
+    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    if given.share:
+        raise InvalidSetting(
+            "--share is not available yet: a public link needs logins and limits that are not built. Leave it out; "
+            "the page is reachable on this machine."
+        )
+    options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger, given.allow_model_switch)
+    load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    hub_options = HubOptions(given.hub, given.revision)
+    from ui.web.launch import serve_page  # imports gradio
+
+    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
+    return serve_page(load, options, ModelMenu(load, load_options, hub_options))
+
+
+def _profile(given: argparse.Namespace) -> int:
+    from model_loader.measure.profile import measure_profile  # imports torch
+    from ui.terminal.measurements import ProgressLine, check_plot, print_profile
+
+    check_plot(given.plot)
+    progress = ProgressLine()
+    options, hub = LoadOptions(given.precision, given.cpu_only), HubOptions(given.hub, given.revision)
+    rows = list(measure_profile(given.checkpoint_path, options, hub, progress.show, is_quick=given.quick))
+    progress.clear()
+    print_profile(given.checkpoint_path, rows, given.plot, print)
+    return 0
+
+
+def _perplexity(given: argparse.Namespace) -> int:
+    from model_loader.measure.perplexity import measure_perplexity  # imports torch
+    from ui.terminal.measurements import ProgressLine, check_plot, print_perplexity
+
+    check_plot(given.plot)
+    try:
+        lengths = [int(length) for length in given.lengths.split(",")]
+    except ValueError:
+        raise InvalidSetting(f"--lengths is {given.lengths!r}; give numbers of tokens with commas.") from None
+    if given.pieces < 1:
+        raise InvalidSetting(f"--pieces is {given.pieces}; give at least 1.")
+    progress = ProgressLine()
+    options, hub = LoadOptions(given.precision, given.cpu_only), HubOptions(given.hub, given.revision)
+    rows = list(
+        measure_perplexity(
+            given.checkpoint_path, given.texts, lengths, options, hub, progress.show, max_pieces=given.pieces
+        )
+    )
+    progress.clear()
+    print_perplexity(given.checkpoint_path, rows, given.plot, print)
+    return 0
 
 
 if __name__ == "__main__":

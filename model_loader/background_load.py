@@ -4,6 +4,7 @@ What comes in are functions that open a `ChatModel` and report their progress; w
 `chat_model` and `error` there is by now. It knows nothing of checkpoints.
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -71,6 +72,7 @@ class BackgroundLoad:
         if old is not None:
             old.close()
         del old  # nobody holds its weights any more when the next ones come
+        gc.collect()
         chat_model, error = self._try(open_chat_model)
         if error is None:
             self._open_chat_model = open_chat_model

@@ -13,7 +13,7 @@ LIBRARY_HOMES = {
     "torch": ("model_loader.loading", "model_loader.engine", "model_loader.builtin"),
     "transformers": ("model_loader.loading", "model_loader.engine", "model_loader.builtin"),
     "huggingface_hub": ("model_loader.checkpoint",),
-    "modelscope": ("model_loader.checkpoint",),
+    "modelscope_hub": ("model_loader.checkpoint",),
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
     "fastapi": ("ui.http_api",),

@@ -90,11 +90,29 @@ _480B = _qwen3_moe(62, 6144, 96, Experts(160, 2560))
 _NEXT = Shape("qwen3_next", 48, 2048, 16, 2, 256, 0, 151_936, False, Experts(512, 512, 512), LinearAttention(16, 32))
 
 CATALOG: tuple[Entry, ...] = (
-    # 2023
-    *_rows("Qwen-1_8B", _CHAT, _qwen(24, 2048, 16, 5504), 8192, _QWEN_RESEARCH),
-    *_rows("Qwen-7B", _CHAT, _qwen(32, 4096, 32, 11_008), 8192, _QWEN),
-    *_rows("Qwen-14B", _CHAT, _qwen(40, 5120, 40, 13_696), 8192, _QWEN),
-    *_rows("Qwen-72B", _CHAT, _qwen(80, 8192, 64, 24_576), 32_768, _QWEN),
+    # 2026
+    *_rows("Qwen3.5-0.8B", "", _qwen3_5(24, 1024, 8, 2, 3584, 16, is_tied=True), 262_144, _APACHE, "-Base"),
+    *_rows("Qwen3.5-2B", "", _qwen3_5(24, 2048, 8, 2, 6144, 16, is_tied=True), 262_144, _APACHE, "-Base"),
+    *_rows("Qwen3.5-4B", "", _qwen3_5(32, 2560, 16, 4, 9216, 32, is_tied=True), 262_144, _APACHE, "-Base"),
+    *_rows("Qwen3.5-9B", "", _qwen3_5(32, 4096, 16, 4, 12_288, 32), 262_144, _APACHE, "-Base"),
+    *_rows("Qwen3.5-27B", "", _qwen3_5(64, 5120, 24, 4, 17_408, 48), 262_144, _APACHE, "none"),
+    *_rows("Qwen3.5-35B-A3B", "", _qwen3_5(40, 2048, 16, 2, Experts(256, 512, 512), 32), 262_144, _APACHE, "-Base"),
+    *_rows("Qwen3.5-122B-A10B", "", _qwen3_5(48, 3072, 32, 2, Experts(256, 1024, 1024), 64), 262_144, _APACHE, "none"),
+    *_rows("Qwen3.5-397B-A17B", "", _qwen3_5(60, 4096, 32, 2, Experts(512, 1024, 1024), 64), 262_144, _APACHE, "none"),
+    # 2025
+    *_rows("Qwen3-0.6B", "|-GPTQ-Int8", _qwen3(28, 1024, 16, 8, 3072, is_tied=True), 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-1.7B", "|-GPTQ-Int8", _qwen3(28, 2048, 16, 8, 6144, is_tied=True), 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-4B", "", _4B_3, 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-4B", "-Instruct-2507|-Thinking-2507", _4B_3, 262_144, _APACHE, "none"),
+    *_rows("Qwen3-8B", "", _qwen3(36, 4096, 32, 8, 12_288), 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-14B", "", _qwen3(40, 5120, 40, 8, 17_408), 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-32B", "", _qwen3(64, 5120, 64, 8, 25_600), 40_960, _APACHE, "none"),
+    *_rows("Qwen3-30B-A3B", "", _30B, 40_960, _APACHE, "-Base", 32_768),
+    *_rows("Qwen3-30B-A3B", "-Instruct-2507|-Thinking-2507", _30B, 262_144, _APACHE, "none"),
+    *_rows("Qwen3-Coder-30B-A3B", "-Instruct", _30B, 262_144, _APACHE, "none"),
+    *_rows("Qwen3-235B-A22B", "", _qwen3_moe(94, 4096, 64, Experts(128, 1536)), 40_960, _APACHE, "none"),
+    *_rows("Qwen3-Coder-480B-A35B", "-Instruct", _480B, 262_144, _APACHE, "none"),
+    *_rows("Qwen3-Next-80B-A3B", "-Instruct|-Thinking", _NEXT, 262_144, _APACHE, "none"),
     # 2024
     *_rows("Qwen1.5-0.5B", _CHAT_GPTQ, _qwen2(24, 1024, 16, 16, 2816, 151_936, is_tied=True), 32_768, _QWEN_RESEARCH),
     *_rows("Qwen1.5-1.8B", _CHAT_GPTQ, _qwen2(24, 2048, 16, 16, 5504, 151_936), 32_768, _QWEN_RESEARCH),
@@ -140,29 +158,11 @@ CATALOG: tuple[Entry, ...] = (
     *_rows("Qwen2.5-Math-7B", "-Instruct", _7B, 4096, _APACHE),
     *_rows("Qwen2.5-Math-72B", "-Instruct", _72B, 4096, _QWEN_2024),
     *_rows("QwQ-32B", "", _32B, 40_960, _APACHE, "none"),
-    # 2025
-    *_rows("Qwen3-0.6B", "|-GPTQ-Int8", _qwen3(28, 1024, 16, 8, 3072, is_tied=True), 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-1.7B", "|-GPTQ-Int8", _qwen3(28, 2048, 16, 8, 6144, is_tied=True), 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-4B", "", _4B_3, 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-4B", "-Instruct-2507|-Thinking-2507", _4B_3, 262_144, _APACHE, "none"),
-    *_rows("Qwen3-8B", "", _qwen3(36, 4096, 32, 8, 12_288), 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-14B", "", _qwen3(40, 5120, 40, 8, 17_408), 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-32B", "", _qwen3(64, 5120, 64, 8, 25_600), 40_960, _APACHE, "none"),
-    *_rows("Qwen3-30B-A3B", "", _30B, 40_960, _APACHE, "-Base", 32_768),
-    *_rows("Qwen3-30B-A3B", "-Instruct-2507|-Thinking-2507", _30B, 262_144, _APACHE, "none"),
-    *_rows("Qwen3-Coder-30B-A3B", "-Instruct", _30B, 262_144, _APACHE, "none"),
-    *_rows("Qwen3-235B-A22B", "", _qwen3_moe(94, 4096, 64, Experts(128, 1536)), 40_960, _APACHE, "none"),
-    *_rows("Qwen3-Coder-480B-A35B", "-Instruct", _480B, 262_144, _APACHE, "none"),
-    *_rows("Qwen3-Next-80B-A3B", "-Instruct|-Thinking", _NEXT, 262_144, _APACHE, "none"),
-    # 2026
-    *_rows("Qwen3.5-0.8B", "", _qwen3_5(24, 1024, 8, 2, 3584, 16, is_tied=True), 262_144, _APACHE, "-Base"),
-    *_rows("Qwen3.5-2B", "", _qwen3_5(24, 2048, 8, 2, 6144, 16, is_tied=True), 262_144, _APACHE, "-Base"),
-    *_rows("Qwen3.5-4B", "", _qwen3_5(32, 2560, 16, 4, 9216, 32, is_tied=True), 262_144, _APACHE, "-Base"),
-    *_rows("Qwen3.5-9B", "", _qwen3_5(32, 4096, 16, 4, 12_288, 32), 262_144, _APACHE, "-Base"),
-    *_rows("Qwen3.5-27B", "", _qwen3_5(64, 5120, 24, 4, 17_408, 48), 262_144, _APACHE, "none"),
-    *_rows("Qwen3.5-35B-A3B", "", _qwen3_5(40, 2048, 16, 2, Experts(256, 512, 512), 32), 262_144, _APACHE, "-Base"),
-    *_rows("Qwen3.5-122B-A10B", "", _qwen3_5(48, 3072, 32, 2, Experts(256, 1024, 1024), 64), 262_144, _APACHE, "none"),
-    *_rows("Qwen3.5-397B-A17B", "", _qwen3_5(60, 4096, 32, 2, Experts(512, 1024, 1024), 64), 262_144, _APACHE, "none"),
+    # 2023
+    *_rows("Qwen-1_8B", _CHAT, _qwen(24, 2048, 16, 5504), 8192, _QWEN_RESEARCH),
+    *_rows("Qwen-7B", _CHAT, _qwen(32, 4096, 32, 11_008), 8192, _QWEN),
+    *_rows("Qwen-14B", _CHAT, _qwen(40, 5120, 40, 13_696), 8192, _QWEN),
+    *_rows("Qwen-72B", _CHAT, _qwen(80, 8192, 64, 24_576), 32_768, _QWEN),
 )  # fmt: skip
 
 _BY_NAME = {entry.name.casefold(): entry for entry in CATALOG}

@@ -1,11 +1,19 @@
-"""Asks torch and the operating system what this machine offers; decides nothing."""
+"""Asks torch and the operating system what this machine offers and what is taken of it; decides nothing."""
 
+import math
 import platform
+import threading
+import time
+import weakref
 
 import psutil
 import torch
 
 from model_loader.loading.placement import Gpu, Hardware
+
+_BANDWIDTH_BYTES = 512_000_000
+_BANDWIDTH_ROUNDS = 4
+_WATCH_S = 0.02
 
 
 def probe_hardware() -> Hardware:
@@ -26,6 +34,7 @@ def free_bytes(device_type: str) -> int:
 def _cuda_gpus() -> tuple[Gpu, ...]:
     if not torch.cuda.is_available():
         return ()
+    torch.cuda.empty_cache()  # what a freed model has left to torch counts as free
     gpus = []
     for index in range(torch.cuda.device_count()):
         capability = torch.cuda.get_device_capability(index)
@@ -56,3 +65,50 @@ def _cpu_computes_bfloat16() -> bool:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def measure_bandwidth(device: torch.device) -> float:
+    """Bytes per second that a device reads from its memory, the best of a few sums over half a gigabyte."""
+    data = torch.ones(_BANDWIDTH_BYTES // 4, device=device)
+    best_s = math.inf
+    for _ in range(_BANDWIDTH_ROUNDS):
+        started = time.perf_counter()
+        data.sum().item()  # waits for the device
+        best_s = min(best_s, time.perf_counter() - started)
+    return _BANDWIDTH_BYTES / best_s
+
+
+class PeakMemory:
+    """The most memory that was taken since it was made or reset: a GPU's by torch, or the process' own.
+
+    Args:
+        device: of a placement: "cuda:0", "auto", "mps" or "cpu".
+    """
+
+    def __init__(self, device: str) -> None:
+        self._is_cuda = torch.cuda.is_available() and device != "cpu"
+        self._most_bytes = 0
+        self._process = psutil.Process()
+        self.reset()
+        if not self._is_cuda:
+            threading.Thread(target=self._watch, args=(weakref.ref(self),), daemon=True).start()
+
+    def reset(self) -> None:
+        """Begins anew."""
+        if self._is_cuda:
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.reset_peak_memory_stats(index)
+        self._most_bytes = self._process.memory_info().rss
+
+    def read(self) -> int:
+        """The most bytes so far."""
+        if self._is_cuda:
+            return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+        return max(self._most_bytes, self._process.memory_info().rss)
+
+    @staticmethod
+    def _watch(reference: "weakref.ref[PeakMemory]") -> None:
+        while (peak := reference()) is not None:
+            peak._most_bytes = max(peak._most_bytes, peak._process.memory_info().rss)
+            del peak
+            time.sleep(_WATCH_S)

@@ -139,6 +139,16 @@ def choose_placement(checkpoint: Checkpoint, hardware: Hardware, options: LoadOp
     return _place_on_cpu(checkpoint, hardware, options)
 
 
+def with_freed(hardware: Hardware, checkpoint: Checkpoint, placement: Placement) -> Hardware:
+    """The machine as it will be when a loaded checkpoint has made room."""
+    freed = weight_bytes(checkpoint, placement.dtype, placement.quantization)
+    if placement.device == "cpu":
+        return replace(hardware, cpu_free_bytes=hardware.cpu_free_bytes + freed)
+    on = [gpu for gpu in hardware.gpus if placement.device in (gpu.device, "auto")]
+    gpus = (replace(gpu, free_bytes=gpu.free_bytes + freed // len(on)) if gpu in on else gpu for gpu in hardware.gpus)
+    return replace(hardware, gpus=tuple(gpus))
+
+
 def weight_bytes(checkpoint: Checkpoint, dtype: Dtype, quantization: Quantization | None = None) -> int:
     """Bytes that the weights take in a format; the embedding is never rounded, the last layer to 8 bits at most."""
     if checkpoint.gptq is not None or checkpoint.foreign_method is not None:

@@ -36,6 +36,7 @@ class ModelSource(Protocol):
     progress: LoadProgress
     chat_model: ChatModel | None
     error: str | None
+    notice: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,11 @@ class Answers:
         """Refuses new questions and ends every answer as interrupted, those that hang as well."""
         with self._lock:
             self._is_closed = True
+        self.interrupt_all(timeout_s)
+
+    def interrupt_all(self, timeout_s: float) -> None:
+        """Ends every answer as interrupted, those that hang as well."""
+        with self._lock:
             running = list(self._running.values())
         for answer in running:
             answer.end_as("interrupted")

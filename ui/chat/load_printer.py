@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model_loader.background_load import BackgroundLoad
+from model_loader.chat_model import ChatModel
 from model_loader.progress import LoadProgress
 
 _STAGES = {
@@ -21,27 +22,38 @@ class LoadPrinter:
         self._load = load
         self._write = write
         self._last = ""
-        self._has_ended = False
+        self._told: object = None
 
     def poll(self) -> bool:
         """Whether the load has ended, well or not."""
-        if self._has_ended:
-            return True
-        if self._load.chat_model is not None:
-            self._say(f"Ready: {self._load.chat_model.name} in {self._load.chat_model.placement.reason}.")
-            self._say(f"Serves {self._load.chat_model.capacity}.")
-            self._has_ended = True
-        elif self._load.error is not None:
-            self._say(f"No model: {self._load.error}")
-            self._has_ended = True
-        else:
+        chat_model, error = self._load.chat_model, self._load.error
+        if chat_model is None and error is None:
+            self._told = None
             self._say(_line(self._load.progress))
-        return self._has_ended
+            return False
+        if self._told is None:
+            self._told = chat_model or error
+            for line in _ending(chat_model, error, self._load.notice):
+                self._say(line)
+        return True
 
     def _say(self, line: str) -> None:
         if line and line != self._last:
             self._last = line
             self._write(line)
+
+
+def _ending(chat_model: ChatModel | None, error: str | None, notice: str | None) -> list[str]:
+    if chat_model is None:
+        return [f"No model: {error}"]
+    window = f"Reads {chat_model.context_length:,} tokens"
+    return [
+        *([f"Back to the model before: {notice}"] if notice else []),
+        *([f"Fetched from {chat_model.checkpoint.source}."] if chat_model.checkpoint.source else []),
+        f"Ready: {chat_model.name} in {chat_model.placement.reason}.",
+        f"{window} ({chat_model.window_reason})." if chat_model.window_reason else f"{window}.",
+        f"Serves {chat_model.capacity}.",
+    ]
 
 
 def _line(progress: LoadProgress) -> str:

@@ -19,6 +19,7 @@ from types import FrameType
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.errors import InvalidSetting
+from model_loader.model_menu import ModelMenu
 from ui.chat.answer import Answers
 from ui.chat.conversations import Conversations
 from ui.chat.load_printer import LoadPrinter
@@ -26,6 +27,7 @@ from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_a
 from ui.web.completion import CompletionHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
+from ui.web.model_menu import ModelMenuHandlers
 from ui.web.options import PageOptions
 from ui.web.page import build_page
 from ui.web.render import SHOWN_MESSAGES
@@ -48,7 +50,14 @@ class ServedPage:
         conversations, answers, tabs: what it shows; tests look at them.
     """
 
-    def __init__(self, load: BackgroundLoad, options: PageOptions, *, max_shown: int = SHOWN_MESSAGES) -> None:
+    def __init__(
+        self,
+        load: BackgroundLoad,
+        options: PageOptions,
+        menu: ModelMenu | None = None,
+        *,
+        max_shown: int = SHOWN_MESSAGES,
+    ) -> None:
         self.tabs = Tabs(max_shown)
         self.answers = Answers(load, self.tabs.num_showing, options.linger_s)
         self.conversations = Conversations(self._is_open)
@@ -56,7 +65,11 @@ class ServedPage:
         self._load = load
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
-        self.blocks = build_page(Handlers(load, self.conversations, self.answers, self.tabs), CompletionHandlers(load))
+        self.blocks = build_page(
+            Handlers(load, self.conversations, self.answers, self.tabs),
+            CompletionHandlers(load),
+            ModelMenuHandlers(load, menu, self.answers) if menu is not None and options.may_switch_model else None,
+        )
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
 
@@ -101,18 +114,18 @@ class ServedPage:
         return url
 
 
-def launch_page(load: BackgroundLoad, options: PageOptions) -> ServedPage:
+def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> ServedPage:
     """Opens the port, then begins to load the model.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
     """
-    page = ServedPage(load, options)
+    page = ServedPage(load, options, menu)
     load.start()
     return page
 
 
-def serve_page(load: BackgroundLoad, options: PageOptions) -> int:
+def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> int:
     """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
 
     Raises:
@@ -125,7 +138,7 @@ def serve_page(load: BackgroundLoad, options: PageOptions) -> int:
             os._exit(1)
         has_signal.set()
 
-    page = launch_page(load, options)
+    page = launch_page(load, options, menu)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from model_loader.errors import InvalidSetting
 
+_LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
+
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
@@ -13,6 +15,7 @@ class PageOptions:
         server_name: address to listen on.
         server_port: TCP port to listen on.
         inbrowser: whether to open the default browser once the port is open.
+        allow_model_switch: whether the page may exchange the model although others can reach it.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
 
     Raises:
@@ -23,6 +26,12 @@ class PageOptions:
     server_port: int = 8000
     inbrowser: bool = False
     linger_s: float = 10.0
+    allow_model_switch: bool = False
+
+    @property
+    def may_switch_model(self) -> bool:
+        """Whether the page may exchange the model: where only this machine reaches it, or when that was allowed."""
+        return self.allow_model_switch or self.server_name.strip("[]") in _LOCAL_NAMES
 
     def __post_init__(self) -> None:
         if not self.server_name.strip() or any(each.isspace() or each == "/" for each in self.server_name):

@@ -15,6 +15,7 @@ from ui.web.completion import CompletionHandlers, lay_out_completion, wire_compl
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
 from ui.web.markdown import LATEX_DELIMITERS
+from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_menu
 from ui.web.panel import SLIDER_STEPS, SLIDERS, slider_range
 from ui.web.strings import STARTERS, say
 from ui.web.wiring import I18N, LIGHT, STREAM
@@ -42,6 +43,7 @@ class _Parts:
     send: gr.Button
     stop: gr.Button
     card: gr.Markdown
+    model_menu: dict[str, Any]
     is_filled: gr.State
     system: gr.Textbox
     seed: gr.Number
@@ -56,23 +58,27 @@ class _Parts:
         return [self.is_filled, self.system, self.seed, *self.sliders]
 
 
-def build_page(handlers: Handlers, completion: CompletionHandlers) -> gr.Blocks:
-    """The whole page; nothing in here takes time."""
+def build_page(
+    handlers: Handlers, completion: CompletionHandlers, model_menu: ModelMenuHandlers | None = None
+) -> gr.Blocks:
+    """The whole page; nothing in here takes time. Without a `model_menu` the model cannot be exchanged from it."""
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
-        parts = _lay_out()
-        _wire_coming_and_going(page, parts, handlers)
+        parts = _lay_out(has_model_menu=model_menu is not None)
+        attached = _wire_coming_and_going(page, parts, handlers)
+        if model_menu is not None:
+            wire_model_menu(attached, parts.model_menu, model_menu, lambda event: _watch_load(event, parts, handlers))
         _wire_asking(parts, handlers)
         _wire_looking(parts, handlers)
         wire_completion(page, parts.completion, parts.settings, completion)
     return page
 
 
-def _lay_out() -> _Parts:
+def _lay_out(*, has_model_menu: bool) -> _Parts:
     hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
     for name in ("owner", "conversation_id", "message_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
     hidden["attached"] = gr.Markdown(visible="hidden", elem_id="attached")
-    panel = _lay_out_panel()
+    panel = _lay_out_panel(has_model_menu=has_model_menu)
     with gr.Column(elem_id="stage"):
         with gr.Row(elem_id="top"):
             brand = gr.Markdown(fill("brand", title=say("en", "title"), name="", state="loading"), elem_id="brand")
@@ -142,10 +148,11 @@ def _lay_out_dock() -> dict[str, Any]:
     return {"undo_bar": undo_bar, "undo": undo, "notice": notice, "box": box, "stop": stop, "send": send}
 
 
-def _lay_out_panel() -> dict[str, Any]:
+def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
     with gr.Sidebar(I18N("settings"), position="right", open=False, width=340, elem_id="panel"):
         gr.Markdown(I18N("settings"), elem_classes="panel-title")
         card = gr.Markdown("", elem_id="card")
+        model_menu = lay_out_model_menu() if has_model_menu else {}
         system = gr.Textbox(
             label=I18N("system"), info=I18N("system_info"), lines=3, max_lines=10, interactive=False, elem_id="system"
         )
@@ -174,10 +181,11 @@ def _lay_out_panel() -> dict[str, Any]:
             elem_id="set-seed",
         )
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
-    return {"card": card, "system": system, "seed": seed, "sliders": sliders, "reset": reset}
+    return {"card": card, "model_menu": model_menu, "system": system, "seed": seed, "sliders": sliders, "reset": reset}
 
 
-def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -> None:
+def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -> Any:
+    """Returns the event after which the page is there."""
     attached = parts.triggers["refresh"].click(
         handlers.attach,
         [parts.owner, parts.conversation_id],
@@ -186,13 +194,15 @@ def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -
         **LIGHT,
     )
     attached.then(handlers.follow, parts.view, parts.chatbot, **STREAM)
-    attached.then(
-        handlers.watch_load,
-        parts.view,
-        [parts.status, parts.brand, parts.card, *parts.settings, parts.reset],
-        **STREAM,
-    )
+    _watch_load(attached, parts, handlers)
     page.unload(handlers.detach)
+    return attached
+
+
+def _watch_load(event: Any, parts: _Parts, handlers: Handlers) -> Any:
+    """After an event: shows how far the load is, and then what the model is."""
+    outputs = [parts.status, parts.brand, parts.card, *parts.settings, parts.reset]
+    return event.then(handlers.watch_load, parts.view, outputs, **STREAM)
 
 
 def _wire_asking(parts: _Parts, handlers: Handlers) -> None:

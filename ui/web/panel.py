@@ -58,13 +58,21 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
         title = say(language, "load_failed")
         status = fill("load_failed", title=title, text=load.error or "")
         return (status, _brand(language, title, "failed"), *[gr.skip()] * (NUM_SETTINGS + 2))
-    problem = chat_model.problem
     return (
-        _NO_STATUS if problem is None else fill("load_failed", title=say(language, "unhealthy"), text=problem),
+        _status(language, load, chat_model),
         _brand(language, _shown_name(chat_model), "ready is-base" if chat_model.is_completion_model else "ready"),
         _card(language, chat_model),
         *settings_view(chat_model, settings),
     )
+
+
+def _status(language: Language, load: ModelSource, chat_model: ChatModel) -> str:
+    """What is wrong although there is a model; "" if nothing is."""
+    if chat_model.problem is not None:
+        return fill("load_failed", title=say(language, "unhealthy"), text=chat_model.problem)
+    if load.notice is not None:
+        return fill("load_failed", title=say(language, "switch_failed"), text=load.notice)
+    return _NO_STATUS
 
 
 def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
@@ -117,9 +125,13 @@ def _brand(language: Language, model: str, state: str) -> Fragment:
 
 def _card(language: Language, chat_model: ChatModel) -> Fragment:
     window = say(language, "context_length", tokens=f"{chat_model.context_length:,}")
+    if chat_model.window_reason:
+        window += f" ({chat_model.window_reason})"
+    source = chat_model.checkpoint.source
     return fill(
         "model_card",
         name=_shown_name(chat_model),
         reason=f"{chat_model.placement.reason}; {chat_model.capacity}",
         window=window,
+        source=say(language, "came_from", source=source) if source else "",
     )

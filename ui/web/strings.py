@@ -57,6 +57,35 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "最多读取 {tokens} 个 token",
         "最大 {tokens} トークンを読みます",
     ),
+    "model_menu": ("Model", "模型", "モデル"),
+    "model_menu_info": (
+        "A name from the list, any other of a hub, or a folder.",
+        "从列表中选择，也可填写其他模型名称或文件夹。",
+        "一覧の名前、ハブの別の名前、またはフォルダー。",
+    ),
+    "switch": ("Load this model", "加载此模型", "このモデルを読み込む"),
+    "model_fits": (
+        "{size} of weights: {reason}. Reads {context} tokens. Licence: {licence}.",
+        "权重 {size}：{reason}。最多读取 {context} 个 token。许可证：{licence}。",
+        "重み {size}：{reason}。{context} トークンを読みます。ライセンス：{licence}。",
+    ),
+    "model_does_not_fit": (
+        "Does not fit: {reason} Licence: {licence}.",
+        "放不下：{reason} 许可证：{licence}。",
+        "入りません：{reason} ライセンス：{licence}。",
+    ),
+    "model_unknown": (
+        "Not in the list; what it needs shows when it is loaded.",
+        "不在列表中，加载时才知道需要多少内存。",
+        "一覧にありません。必要な量は読み込むときにわかります。",
+    ),
+    "too_large": ("does not fit", "放不下", "入りません"),
+    "switch_failed": (
+        "The other model could not be loaded; this one is back",
+        "另一个模型无法加载，已恢复原来的模型",
+        "別のモデルを読み込めなかったため、元に戻しました",
+    ),
+    "came_from": ("Fetched from {source}", "来自 {source}", "取得元：{source}"),
     "no_model_yet": ("Not loaded yet", "尚未加载", "まだ読み込まれていません"),
     "system": ("System prompt", "系统提示词", "システムプロンプト"),
     "system_info": (
