@@ -113,7 +113,7 @@ def _measure_method(
                 num_pieces += 1
             if not num_pieces:
                 raise InvalidSetting(
-                    f"The texts are shorter than {length:,} tokens. Give longer ones, or take {length} out of --lengths."
+                    f"The texts are shorter than {length:,} tokens. Give longer ones, or a smaller number in --lengths."
                 )
             yield PerplexityRow(method, length, num_pieces, math.exp(total / num_tokens))
     finally:
