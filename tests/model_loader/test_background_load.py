@@ -3,11 +3,13 @@
 import logging
 import threading
 
+import psutil
 import pytest
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import ChatModel
-from model_loader.errors import CheckpointNotFound
+from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.errors import CheckpointNotFound, InvalidSetting
+from model_loader.loading.placement import LoadOptions
 from model_loader.progress import LoadProgress, ReportProgress
 
 
@@ -90,3 +92,77 @@ def test_closing_after_the_load_closes_the_model() -> None:
     load.wait(5)
     load.close()
     assert model.is_closed
+
+
+def test_another_model_takes_the_place_of_one_that_is_closed_first() -> None:
+    first, second = ScriptedModel(), ScriptedModel()
+    was_closed_first: list[bool] = []
+
+    def open_second(report: ReportProgress) -> ScriptedModel:
+        was_closed_first.append(first.is_closed)
+        return second
+
+    load = load_of(lambda report: first)
+    load.wait(5)
+    load.switch(open_second)  # type: ignore[arg-type]
+    assert load.wait(5) is second
+    assert was_closed_first == [True]
+    assert load.notice is None
+
+
+def test_a_model_that_fails_gives_the_place_back() -> None:
+    opened: list[ScriptedModel] = []
+
+    def open_first(report: ReportProgress) -> ScriptedModel:
+        opened.append(ScriptedModel())
+        return opened[-1]
+
+    def fail(report: ReportProgress) -> ScriptedModel:
+        raise CheckpointNotFound("There is no folder 'x'.")
+
+    load = load_of(open_first)
+    load.wait(5)
+    load.switch(fail)  # type: ignore[arg-type]
+    assert load.wait(5) is opened[1]
+    assert opened[0].is_closed
+    assert (load.error, load.notice) == (None, "There is no folder 'x'.")
+    load.switch(open_first)  # type: ignore[arg-type]
+    load.wait(5)
+    assert load.notice is None
+
+
+def test_while_a_model_is_on_its_way_no_other_is_taken() -> None:
+    go_on = threading.Event()
+
+    def open_model(report: ReportProgress) -> ScriptedModel:
+        go_on.wait(5)
+        return ScriptedModel()
+
+    load = load_of(open_model)
+    with pytest.raises(InvalidSetting, match="still being loaded"):
+        load.switch(open_model)  # type: ignore[arg-type]
+    go_on.set()
+    load.wait(5)
+
+
+def test_ten_switches_leave_memory_where_it_was() -> None:
+    """The process' own memory, after a first switch has filled every cache."""
+    options = LoadOptions(cpu_only=True)
+
+    def open_model(report: ReportProgress) -> ChatModel:
+        return open_chat_model("builtin", options, report)
+
+    load = BackgroundLoad(open_model)
+    load.start()
+    load.wait(60)
+    process = psutil.Process()
+    try:
+        taken = []
+        for _ in range(11):
+            load.switch(open_model)
+            assert load.wait(60) is not None
+            taken.append(process.memory_info().rss)
+    finally:
+        load.close()
+    kept = min(taken[-4:]) - min(taken[:4])  # single values swing with what the allocator holds back
+    assert kept < 22_000_000, f"one model's weights and more are left: {[each // 1_000_000 for each in taken]} MB"
