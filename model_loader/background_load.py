@@ -4,7 +4,6 @@ What comes in are functions that open a `ChatModel` and report their progress; w
 `chat_model` and `error` there is by now. It knows nothing of checkpoints.
 """
 
-import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -69,10 +68,12 @@ class BackgroundLoad:
             self.chat_model.close()
 
     def _replace(self, old: ChatModel | None, open_chat_model: OpenChatModel) -> None:
+        from model_loader.loading.hardware import give_back_memory  # imports torch
+
         if old is not None:
             old.close()
         del old  # nobody holds its weights any more when the next ones come
-        gc.collect()
+        give_back_memory()
         chat_model, error = self._try(open_chat_model)
         if error is None:
             self._open_chat_model = open_chat_model

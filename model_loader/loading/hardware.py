@@ -1,5 +1,8 @@
 """Asks torch and the operating system what this machine offers and what is taken of it; decides nothing."""
 
+import contextlib
+import ctypes
+import gc
 import math
 import platform
 import threading
@@ -31,10 +34,18 @@ def free_bytes(device_type: str) -> int:
     return sum(gpu.free_bytes for gpu in gpus) or int(psutil.virtual_memory().available)
 
 
+def give_back_memory() -> None:
+    """Returns to the system what a model has left behind with Python's, torch's and the C library's allocators."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _cuda_gpus() -> tuple[Gpu, ...]:
     if not torch.cuda.is_available():
         return ()
-    torch.cuda.empty_cache()  # what a freed model has left to torch counts as free
     gpus = []
     for index in range(torch.cuda.device_count()):
         capability = torch.cuda.get_device_capability(index)
