@@ -1,5 +1,6 @@
 """The README tells the truth: its flags, its commands and its tree are those of the program."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -9,7 +10,17 @@ import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FLAGS = {option for action in app.build_parser({})._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+FLAGS = flags_of(app.build_parser({}))
+COMMAND_FLAGS = {
+    "profile": flags_of(app.build_profile_parser()),
+    "evaluate perplexity": flags_of(app.build_perplexity_parser()),
+}
 
 
 def test_the_table_of_flags_is_complete_and_quotes_the_defaults() -> None:
@@ -20,16 +31,20 @@ def test_the_table_of_flags_is_complete_and_quotes_the_defaults() -> None:
     for flags, _meaning, default in rows:
         (name,) = re.findall(r"`--([\w-]+)`", flags)
         value = parser.get_default(name.replace("-", "_"))
-        expected = {False: "", None: "as the checkpoint says"}.get(
-            value, f"{value:g}" if isinstance(value, float) else str(value)
-        )
-        assert default.replace("`", "").strip() == expected
+        shown = default.replace("`", "").strip()
+        if value is None:
+            assert shown in ("as the checkpoint says", "the checkpoint's", "the newest")
+        else:
+            expected = {False: ""}.get(value, f"{value:g}" if isinstance(value, float) else str(value))
+            assert shown == expected
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    (?:\S*python\S*|py) .*$", README, flags=re.MULTILINE))
 def test_every_flag_in_a_command_exists(line: str) -> None:
     if "app.py" in line:
-        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", line.split("app.py")[1])) <= FLAGS
+        rest = line.split("app.py")[1]
+        known = next((flags for command, flags in COMMAND_FLAGS.items() if rest.startswith(f" {command}")), FLAGS)
+        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= known
 
 
 def test_every_environment_variable_belongs_to_a_flag() -> None:
