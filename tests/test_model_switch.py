@@ -15,8 +15,8 @@ from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.hub import ANY_HUB
 from model_loader.loading.placement import LoadOptions
 from model_loader.model_menu import ModelMenu
+from tests.benchmarks.start import free_port
 from tests.browser import output_folder
-from tests.test_end_to_end import free_port
 from ui.web.launch import ServedPage, launch_page
 from ui.web.options import PageOptions
 

@@ -226,7 +226,7 @@ def _refuse_incomplete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
         ("have the wrong shape", info["mismatched_keys"]),
     ):
         if keys:
-            names = sorted(str(key) for key in keys)
+            names = sorted(key if isinstance(key, str) else key[0] for key in keys)  # with two shapes if they differ
             shown = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
             raise CheckpointDamaged(
                 f"{len(names)} weights of {checkpoint.name} {kind} ({shown}). Fetch the checkpoint again."
