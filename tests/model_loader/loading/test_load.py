@@ -83,7 +83,7 @@ def test_a_kind_that_transformers_does_not_know_is_refused_without_running_its_c
     config = (folder / "config.json").read_text()
     auto_map = '"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}, '
     (folder / "config.json").write_text(config.replace('"qwen2"', '"nonesuch"').replace("{", "{" + auto_map, 1))
-    with pytest.raises(CheckpointUnsupported, match="brings its own code .auto_map., which is never run"):
+    with pytest.raises(CheckpointUnsupported, match=r"brings its own code .auto_map., which is never run"):
         load(folder)
     assert not canary.exists()
 
