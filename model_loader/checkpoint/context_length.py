@@ -47,8 +47,9 @@ def read_context_length(config: Mapping[str, Any]) -> int:
     given = [each for each in lengths if isinstance(each, int) and not isinstance(each, bool) and each > 0]
     if given:
         trained = config.get("seq_length")
-        is_held = _is_qwen1(config) and not config.get("use_dynamic_ntk") and isinstance(trained, int)
-        return min(given[0], trained) if is_held else given[0]  # type: ignore[type-var]
+        if _is_qwen1(config) and not config.get("use_dynamic_ntk") and isinstance(trained, int):
+            return min(given[0], trained)
+        return given[0]
     raise CheckpointUnsupported(
         f"config.json gives max_position_embeddings {config.get(names[0])!r}; a text model has a positive number. Use "
         "the checkpoint of a text model, such as -c Qwen/Qwen3-4B."

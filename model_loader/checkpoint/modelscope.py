@@ -137,4 +137,4 @@ def _be_silent() -> None:
     logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
     with contextlib.suppress(ImportError, AttributeError):
         module = importlib.import_module("modelscope_hub._download")
-        module.tqdm = partial(importlib.import_module("tqdm").tqdm, disable=True)  # type: ignore[attr-defined]
+        module.tqdm = partial(importlib.import_module("tqdm").tqdm, disable=True)

@@ -125,6 +125,7 @@ def _measure_row(
             cold = _generate(engine, word, num_tokens, _sampling_2023(loaded), report, f"{precision}: as in 2023")
             warm = _generate(engine, word, num_tokens, Sampling(temperature=0.0), report, f"{precision}: ours")
             generations.append(_generation(loaded, num_tokens, cold, warm, bandwidth))
+        on_short, on_long = generations
         generate_bytes = peak.read()
     finally:
         engine.close()
@@ -136,7 +137,7 @@ def _measure_row(
         encode_bytes = peak.read()
     finally:
         engine.close()
-    return ProfileRow(precision, loaded.placement.reason, *generations, short, encode_bytes, generate_bytes)
+    return ProfileRow(precision, loaded.placement.reason, on_short, on_long, short, encode_bytes, generate_bytes)
 
 
 def _sampling_2023(loaded: LoadedModel) -> Sampling:
