@@ -49,6 +49,13 @@ class ScriptedPlacement:
 
 
 @dataclass(frozen=True)
+class ScriptedCheckpoint:
+    """The part of a checkpoint that front ends read."""
+
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class ScriptedFitted:
     """A conversation cut to the window, as `ChatModel.fit` returns it."""
 
@@ -63,6 +70,8 @@ class ScriptedModel:
     is_completion_model = False
     problem: str | None = None
     capacity = "4 answers at once, because this is a test"
+    window_reason = ""
+    checkpoint = ScriptedCheckpoint()
     placement = ScriptedPlacement()
     default_sampling = Sampling(max_new_tokens=256, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
     default_system = "You are a scripted assistant."
@@ -158,6 +167,7 @@ class ScriptedLoad:
         self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
         self.chat_model: ScriptedModel | None = model if is_loaded else None
         self.error: str | None = None
+        self.notice: str | None = None
         self.has_started = False
         self._ended = threading.Event()
         if is_loaded:

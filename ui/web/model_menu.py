@@ -98,20 +98,18 @@ def wire_model_menu(attached: Any, components: dict[str, Any], handlers: ModelMe
 def _label(language: Language, estimate: Estimate) -> str:
     name = estimate.entry.name.removeprefix("Qwen/")
     if not estimate.fits:
-        return f"{name} · {say(language, 'too_large')} ({_gb(estimate.weight_bytes)})"
+        too_large = say(language, "too_large")
+        return f"{name} · {too_large} ({_gb(estimate.weight_bytes)})"
     assert estimate.placement is not None
     return f"{name} · {_gb(estimate.weight_bytes)} {estimate.placement.quantization or estimate.placement.dtype}"
 
 
 def _sentence(language: Language, estimate: Estimate) -> str:
-    return say(
-        language,
-        "model_fits" if estimate.fits else "model_does_not_fit",
-        size=_gb(estimate.weight_bytes),
-        reason=estimate.reason,
-        context=f"{estimate.entry.context:,}",
-        licence=estimate.entry.licence,
-    )
+    licence = estimate.entry.licence
+    if not estimate.fits:
+        return say(language, "model_does_not_fit", reason=estimate.reason, licence=licence)
+    size, context = _gb(estimate.weight_bytes), f"{estimate.entry.context:,}"
+    return say(language, "model_fits", size=size, reason=estimate.reason, context=context, licence=licence)
 
 
 def _gb(num_bytes: int) -> str:
