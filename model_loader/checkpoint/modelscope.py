@@ -117,7 +117,7 @@ def _reporting_callback(base: type, report: ReportBytes, total: int) -> type:
     done = most = 0
     lock = threading.Lock()
 
-    class ReportingCallback(base):  # type: ignore[misc]
+    class ReportingCallback(base):
         def update(self, size: int) -> None:
             nonlocal done, most
             with lock:
@@ -137,4 +137,4 @@ def _be_silent() -> None:
     logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
     with contextlib.suppress(ImportError, AttributeError):
         module = importlib.import_module("modelscope_hub._download")
-        module.tqdm = partial(importlib.import_module("tqdm").tqdm, disable=True)
+        setattr(module, "tqdm", partial(importlib.import_module("tqdm").tqdm, disable=True))  # noqa: B010

@@ -87,7 +87,8 @@ def measure_profile(
     """
     checkpoint = resolve_checkpoint(name, hub=hub)
     short, long = (QUICK_SHORT, QUICK_LONG) if is_quick else (SHORT, LONG)
-    longest = checkpoint.context_length - 1
+    long = min(long, checkpoint.context_length - 1)
+    short = min(short, long // 4)
     num_rows = 0
     for precision in _precisions(checkpoint, options):
         try:
@@ -98,7 +99,7 @@ def measure_profile(
         report(f"{precision}: loading", 0.0)
         peak = PeakMemory(placement.device)
         loaded = load_model(checkpoint, placement, lambda progress: None)
-        yield _measure_row(precision, loaded, peak, min(short, longest), min(long, longest), report)
+        yield _measure_row(precision, loaded, peak, short, long, report)
         num_rows += 1
         del loaded
     if not num_rows:
@@ -120,6 +121,7 @@ def _measure_row(
     engine = Engine(loaded, SlotPlan(1, max(short, long) + 2, "for one request at a time"))
     try:
         bandwidth = measure_bandwidth(loaded.input_device)
+        peak.reset()  # what stays is counted all the same
         generations = []
         for num_tokens in (short, long):
             cold = _generate(engine, word, num_tokens, _sampling_2023(loaded), report, f"{precision}: as in 2023")

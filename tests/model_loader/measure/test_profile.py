@@ -20,7 +20,7 @@ def test_each_precision_gets_a_row_with_both_methods(monkeypatch: pytest.MonkeyP
     )
     assert [row.precision for row in rows] == ["bf16", "fp32", "int8", "int4"]
     for row in rows:
-        assert (row.short.num_tokens, row.long.num_tokens, row.encode_tokens) == (16, 48, 16)
+        assert (row.short.num_tokens, row.long.num_tokens, row.encode_tokens) == (12, 48, 12)
         assert row.short.tokens_per_s > 0
         assert row.long.tokens_per_s_2023 > 0
         assert row.long.first_token_s > 0
