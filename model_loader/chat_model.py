@@ -22,8 +22,9 @@ from model_loader.checkpoint.context_length import (
 from model_loader.checkpoint.hub import ANY_HUB, HubOptions
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
-from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting
+from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting, NotEnoughMemory
 from model_loader.events import Event, Finished, Waiting
+from model_loader.loading.estimate import advise
 from model_loader.loading.placement import LoadOptions, Placement, choose_placement
 from model_loader.progress import LoadProgress, ReportProgress
 
@@ -228,7 +229,11 @@ def open_chat_model(
     from model_loader.loading.hardware import probe_hardware
     from model_loader.loading.load import load_model
 
-    placement = choose_placement(resolved, probe_hardware(), options)
+    hardware = probe_hardware()
+    try:
+        placement = choose_placement(resolved, hardware, options)
+    except NotEnoughMemory as error:
+        raise NotEnoughMemory(f"{error}{advise(checkpoint, hardware, options)}") from None
     loaded = load_model(resolved, placement, report)
     chat_model = ChatModel(loaded, Engine(loaded))
     report(LoadProgress("warm_up"))

@@ -59,6 +59,17 @@ def estimate_all(hardware: Hardware, options: LoadOptions) -> list[Estimate]:
     return [estimate(entry, hardware, options) for entry in CATALOG if entry.is_chat]
 
 
+def advise(name: str, hardware: Hardware, options: LoadOptions) -> str:
+    """The largest chat checkpoint of the same family that fits, else of all, as a sentence; "" if none does."""
+    fitting = [each for each in estimate_all(hardware, options) if each.fits and each.entry.name != name]
+    family = name.split("-")[0]
+    candidates = [each for each in fitting if each.entry.name.split("-")[0] == family] or fitting
+    if not candidates:
+        return ""
+    best = max(candidates, key=lambda each: each.entry.shape.parameters)
+    return f" {best.entry.name} fits: {best.weight_bytes / 1e9:.1f} GB of weights."
+
+
 def _imagined(entry: Entry) -> Checkpoint:
     """A checkpoint with the sizes of an entry and no files."""
     shape = entry.shape

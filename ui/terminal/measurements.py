@@ -161,6 +161,7 @@ def _plot_profile(name: str, rows: Sequence[ProfileRow], plot: Path) -> None:
         label = f"{getattr(rows[0], which).num_tokens:,} tokens"
         bars = axes.bar([place + offset for place in range(len(rows))], speeds, width, label=label)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
+    axes.margins(y=0.25)
     axes.set(ylabel="tokens/s", title=f"{Path(name).name}, generating from one token")
     axes.set_xticks(range(len(rows)), [row.precision for row in rows])
     axes.legend(frameon=False)

@@ -1,7 +1,12 @@
 """What the catalog's checkpoints would need on machines that are only described."""
 
+import pytest
+
+from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.catalog import find_entry
-from model_loader.loading.estimate import Estimate, estimate, estimate_all
+from model_loader.errors import NotEnoughMemory
+from model_loader.loading import hardware
+from model_loader.loading.estimate import Estimate, advise, estimate, estimate_all
 from model_loader.loading.placement import Gpu, Hardware, LoadOptions
 
 LAPTOP = Hardware((), 12_000_000_000, cpu_computes_bfloat16=True)
@@ -46,3 +51,15 @@ def test_every_chat_checkpoint_has_an_estimate() -> None:
     assert any(each.fits for each in estimates)
     assert not all(each.fits for each in estimates)
     assert all(each.reason for each in estimates)
+
+
+def test_what_fits_instead_is_of_the_same_family() -> None:
+    assert advise("Qwen/Qwen3-32B", CARD, LoadOptions("bf16")) == " Qwen/Qwen3-8B fits: 16.4 GB of weights."
+    assert advise("someone/else", Hardware((), 1_500_000_000, True), LoadOptions()).endswith("GB of weights.")
+    assert advise("Qwen/Qwen3-32B", Hardware((), 100_000_000, True), LoadOptions()) == ""
+
+
+def test_a_checkpoint_that_does_not_fit_names_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "probe_hardware", lambda: Hardware((), 200_000_000, True))
+    with pytest.raises(NotEnoughMemory, match=r"200 MB free|0\.2 GB free"):
+        open_chat_model("builtin", LoadOptions(), lambda progress: None)
