@@ -18,7 +18,7 @@ from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import InvalidSetting, NotEnoughMemory
 from model_loader.events import Usage
-from model_loader.loading.hardware import PeakMemory, measure_bandwidth, probe_hardware
+from model_loader.loading.hardware import PeakMemory, give_back_memory, measure_bandwidth, probe_hardware
 from model_loader.loading.load import LoadedModel, load_model
 from model_loader.loading.placement import LoadOptions, Precision, choose_placement, weight_bytes
 
@@ -102,6 +102,7 @@ def measure_profile(
         yield _measure_row(precision, loaded, peak, short, long, report)
         num_rows += 1
         del loaded
+        give_back_memory()
     if not num_rows:
         raise last_error
 
@@ -121,6 +122,7 @@ def _measure_row(
     engine = Engine(loaded, SlotPlan(1, max(short, long) + 2, "for one request at a time"))
     try:
         bandwidth = measure_bandwidth(loaded.input_device)
+        give_back_memory()
         peak.reset()  # what stays is counted all the same
         generations = []
         for num_tokens in (short, long):
