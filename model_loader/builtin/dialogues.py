@@ -99,9 +99,9 @@ class DialogueWriter:
         if draw < (0.68 if name else 0.5 if last else 0.15):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.78 if name else 0.67 if last else 0.46):
+        if draw < (0.78 if name else 0.67 if last else 0.47):
             return self._unrelated(language), self._answer("refuse", language), name
-        if draw < (0.785 if name else 0.675 if last else 0.47):
+        if draw < (0.785 if name else 0.675 if last else 0.48):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choices(self._topics, self._weights)[0].name
         return self._question(topic, language), self._answer(topic, language), name

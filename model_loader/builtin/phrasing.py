@@ -16,6 +16,17 @@ _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 _PHRASE = re.compile(r"<(\w+)>")
 _SLOT = re.compile(r"\[(\w+)\]")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_STRANGE_WORD_SHARE = 0.1
+"""How often a word that means nothing stands in a question: the words around it decide what it is about."""
+
+
+def _common_characters(encoding: str, last_row: int) -> str:
+    """The common Han characters of a national standard: whole rows of 94, from 0xB0 on."""
+    rows = (bytes((row, cell)) for row in range(0xB0, last_row) for cell in range(0xA1, 0xFF))
+    return "".join(pair.decode(encoding) for pair in rows)
+
+
+_HAN_CHARACTERS = {"zh": _common_characters("gb2312", 0xD7), "ja": _common_characters("euc_jp", 0xCF)}
 
 
 def normalised(text: str) -> str:
@@ -102,6 +113,8 @@ class Phrasing:
             if self._random.random() < 0.4:
                 return "".join(self._random.choice(_LETTERS) for _ in range(self._random.randint(2, 9)))
             pieces = self._corpus.names["en"].syllables
+        elif self._random.random() < 0.6:
+            return "".join(self._random.choices(_HAN_CHARACTERS[language], k=self._random.randint(1, 3)))
         else:
             pieces = self._corpus.names[language].syllables
         return "".join(self._random.choice(pieces) for _ in range(self._random.randint(2, 4)))
@@ -123,6 +136,8 @@ class Phrasing:
                 text = text.upper()
         if self._random.random() < 0.5:
             text = self._thinned(text, language)
+        if self._random.random() < _STRANGE_WORD_SHARE:
+            text = self._with_a_strange_word(text, language)
         if self._random.random() < (0.12 if language == "en" else 0.03):
             text = self._with_a_typo(text)
         return text
@@ -139,6 +154,12 @@ class Phrasing:
             at = self._random.randrange(1, len(kept))
             kept = kept[at:] + kept[:at]
         return separator.join(kept)
+
+    def _with_a_strange_word(self, text: str, language: str) -> str:
+        separator = " " if language == "en" else ""
+        parts = text.split(" ") if language == "en" else list(text)
+        parts.insert(self._random.randint(0, len(parts)), self._nonsense(language))
+        return separator.join(parts)
 
     def _with_a_typo(self, text: str) -> str:
         """One letter dropped, doubled or swapped with the next."""
