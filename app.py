@@ -22,6 +22,7 @@ from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
+from ui.chat.place import default_history
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
@@ -61,6 +62,17 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         type=float,
         metavar="SECONDS",
         help="how long an answer goes on after its page was closed (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--history",
+        type=Path,
+        default=default_history(),
+        metavar="FILE",
+        help="where conversations are kept (default: %(default)s)",
+    )
+    parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
+    parser.add_argument(
+        "--keep-days", type=float, metavar="DAYS", help="delete conversations unused for so long (default: never)"
     )
     parser.add_argument(
         "--allow-model-switch",
@@ -172,7 +184,15 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             "--share is not available yet: a public link needs logins and limits that are not built. Leave it out; "
             "the page is reachable on this machine."
         )
-    options = PageOptions(given.server_name, given.server_port, given.inbrowser, given.linger, given.allow_model_switch)
+    options = PageOptions(
+        given.server_name,
+        given.server_port,
+        given.inbrowser,
+        given.linger,
+        given.allow_model_switch,
+        None if given.no_history else given.history,
+        given.keep_days,
+    )
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)
     from ui.web.launch import serve_page  # imports gradio

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from model_loader.chat_format.answer_reader import AnswerReader, TextReader
-from model_loader.chat_format.chatml import IM_END, ChatML
+from model_loader.chat_format.chatml import IM_END, NO_OPENING, ChatML, Opening
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.messages import Message, check_conversation
 from model_loader.checkpoint.context_length import (
@@ -43,6 +43,23 @@ class Fitted:
     """
 
     messages: tuple[Message, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCost:
+    """What a question would cost.
+
+    Attributes:
+        tokens: of the whole prompt.
+        cached_tokens: how many of them need not be read again.
+        max_tokens: how many a prompt may have beside the longest answer.
+        left_out: how many of the oldest messages have no room.
+    """
+
+    tokens: int
+    cached_tokens: int
+    max_tokens: int
     left_out: int
 
 
@@ -96,7 +113,25 @@ class ChatModel:
         """Whether it continues texts and was never taught to chat; chatting with it is possible and disappointing."""
         return self._is_completion_model
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling) -> Fitted:
+    @property
+    def can_switch_thinking(self) -> bool:
+        """Whether it can be asked to answer without thinking first."""
+        return self._format.can_switch_thinking
+
+    def measure(
+        self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
+    ) -> PromptCost:
+        """What `fit` and `stream` would make of a conversation, without computing anything.
+
+        Raises:
+            ContextLengthExceeded, InvalidSetting: as `fit` does.
+        """
+        fitted = self.fit(messages, sampling, opening)
+        prompt_ids = self._format.render(fitted.messages, opening)
+        room = self._max_prompt_tokens(sampling)
+        return PromptCost(len(prompt_ids), self._engine.num_known(prompt_ids, owner), room, fitted.left_out)
+
+    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> Fitted:
         """Leaves out whole turns, oldest first, until prompt and answer fit the window.
 
         The system message and the last question always stay.
@@ -108,14 +143,14 @@ class ChatModel:
         check_conversation(messages)
         system = [message for message in messages[:1] if message.role == "system"]
         turns = list(messages[len(system) :])
-        room = self._max_prompt_tokens(sampling) - len(self._format.answer_start_ids)
+        room = self._max_prompt_tokens(sampling) - len(self._format.opening_ids(opening))
         room -= sum(map(self._message_tokens, system))
         costs = [self._message_tokens(message) for message in turns]
         first = 0
         while sum(costs[first:]) > room and (later := _later_questions(turns, first)):
             first = later[0]
         kept = (*system, *turns[first:])
-        self._check_length(len(self._format.render(kept)), sampling)
+        self._check_length(len(self._format.render(kept, opening)), sampling)
         return Fitted(kept, first)
 
     def stream(
@@ -124,7 +159,7 @@ class ChatModel:
         sampling: Sampling | None = None,
         *,
         stop: Sequence[str] = (),
-        prefill: str = "",
+        opening: Opening = NO_OPENING,
         owner: str = "",
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
@@ -133,7 +168,7 @@ class ChatModel:
             messages: the conversation, with a question at its end.
             sampling: how tokens are drawn; None takes the checkpoint's defaults.
             stop: texts that end the answer; they are no part of it.
-            prefill: how the answer is to begin; the events go on from there.
+            opening: how the answer begins; the events go on from there.
             owner: whose conversation it is: owners take turns, and what was read for one is never reused for another.
 
         Raises (where it is read):
@@ -141,8 +176,8 @@ class ChatModel:
             InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        prompt_ids = self._format.render(messages) + self._format.encode_text(prefill)
-        reader = AnswerReader(self._format, self._vocabulary, stop)
+        prompt_ids = self._format.render(messages, opening)
+        reader = AnswerReader(self._format, self._vocabulary, stop, opening)
         yield from self._generate(prompt_ids, sampling, reader, owner, self._shared_tokens(messages))
 
     def complete(

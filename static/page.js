@@ -57,14 +57,44 @@
   }
   const attach = () => submit("#do-refresh", identity());
 
-  async function copyAnswer(button, id) {
+  // What stands in a message, as it was written.
+  async function rawText(id) {
     await submit("#do-copy", { message_id: id, raw_text: "" });
     const box = $("#box-raw_text textarea");
     for (let waited = 0; !box.value && waited < 3000; waited += 20) await pause(20);
-    if (box.value && (await toClipboard(box.value))) {
-      button.classList.add("is-done");
-      setTimeout(() => button.classList.remove("is-done"), 1600);
-    }
+    return box.value;
+  }
+  async function copyAnswer(button, id) {
+    const text = await rawText(id);
+    if (text && (await toClipboard(text))) showDone(button);
+  }
+  function showDone(button) {
+    button.classList.add("is-done");
+    setTimeout(() => button.classList.remove("is-done"), 1600);
+  }
+
+  function fillBox(box, text) {
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // A message is edited in the composer; until it is sent or cancelled, a hidden box says which one it is.
+  async function edit(id) {
+    if (isAnswering()) return;
+    const text = await rawText(id);
+    fillBox($("#box-edited_id textarea"), id);
+    fillBox(composer(), text);
+    document.body.dataset.editing = "yes";
+    composer().focus();
+  }
+  function endEditing() {
+    fillBox($("#box-edited_id textarea"), "");
+    document.body.dataset.editing = "no";
+  }
+  function cancelEditing() {
+    if (document.body.dataset.editing !== "yes") return;
+    endEditing();
+    fillBox(composer(), "");
   }
 
   async function toClipboard(text) {
@@ -95,6 +125,7 @@
 
   channel?.addEventListener("message", (event) => {
     if (event.data && event.data === read("sessionStorage", CONVERSATION)) attach();
+    else relist();
   });
 
   // The keyboard. While an input method composes, Enter and Escape belong to it.
@@ -102,8 +133,11 @@
     "keydown",
     (event) => {
       const isComposing = event.isComposing || event.keyCode === 229;
-      if (event.key === "Escape" && !isComposing) {
-        if ($("#panel.open, .sidebar.open")) click(".sidebar.open .toggle-button");
+      if (event.key === "Escape" && !isComposing && !event.target.closest?.(".entry-name")) {
+        if ($("#receipt .receipt")) closeReceipt();
+        else if ($("#panel.open")) click("#panel .toggle-button");
+        else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
+        else if (document.body.dataset.editing === "yes") cancelEditing();
         else if ($("#completion-facts .live")) click("#stop-draft");
         else if (isAnswering()) click("#stop");
       }
@@ -147,29 +181,138 @@
 
   // Clicks on rendered messages. Sanitising leaves classes but no data attributes, so a class carries the id.
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#send, #clear, #undo, #do-again, #do-choose, .starter")) {
+    if (event.target.closest?.("#send, #clear, #undo, #do-act, .starter")) {
       hasChanged = true;
       document.body.dataset.stale = "no";
       stick(true);
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
     }
     if (event.target.closest?.("#to-end")) toEnd();
+    if (event.target.closest?.("#cancel-edit")) cancelEditing();
+    if (event.target.closest?.("#history, #trashed")) inHistory(event);
+    if (event.target.closest?.("#receipt")) inReceipt(event);
     const mode = event.target.closest?.("#mode-text, #mode-chat");
     if (mode) setMode(mode.id.slice("mode-".length));
     const button = event.target.closest?.('#chatbot button[class*="act-"]');
     if (!button) return;
-    const names = [...button.classList];
-    const action = names.find((name) => name.startsWith("act-")).slice(4);
-    const id = (names.find((name) => name.startsWith("id-")) || "id-").slice(3);
+    const action = wordOf(button, "act-");
+    const id = wordOf(button, "id-");
     if (action === "copy") copyAnswer(button, id);
-    else if (action === "again") submit("#do-again", { message_id: id });
-    else if (action === "back" || action === "next") submit("#do-choose", { message_id: id });
+    else if (action === "edit") edit(id);
+    else if (action === "receipt") submit("#do-receipt", { message_id: id });
+    else if (["again", "continue", "branch", "take-back"].includes(action)) act(action, id);
+    else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
       fromEnd = scroller().scrollHeight - scroller().scrollTop;
       setTimeout(() => (fromEnd = null), 1500);
       click("#do-earlier");
     }
   });
+
+  const wordOf = (element, beginning) =>
+    ([...element.classList].find((name) => name.startsWith(beginning)) || beginning).slice(beginning.length);
+  function act(action, id) {
+    cancelEditing();
+    submit("#do-act", { action, message_id: id });
+  }
+
+  // The list of conversations.
+  const NEW = "new";
+  const isNarrow = () => matchMedia("(max-width: 899px)").matches;
+  const relist = () => click("#do-list");
+  function open(id) {
+    cancelEditing();
+    write("sessionStorage", CONVERSATION, id);
+    document.body.dataset.attached = "no";
+    stick(true);
+    attach();
+    if (isNarrow() && $("#history.open")) click("#history .toggle-button");
+    if (matchMedia("(hover: hover)").matches) composer().focus();
+  }
+  function change(action, id = "", text = "") {
+    submit("#do-history", { history_action: action, target_id: id, target_text: text });
+    channel?.postMessage("list");
+    const isShown = id === read("sessionStorage", CONVERSATION);
+    if (action === "erase" || (action === "trash" && isShown)) open(NEW);
+  }
+  function showPlace(place) {
+    document.body.dataset.place = place;
+    document.body.dataset.asks = "no";
+    submit("#do-list", { place, pages: "0" });
+  }
+  function inHistory(event) {
+    const tool = event.target.closest(".tool, .tool-restore");
+    const entry = event.target.closest(".entry-open");
+    const button = event.target.closest("button")?.id;
+    if (tool) {
+      const action = tool.matches(".tool") ? [...tool.classList].find((name) => name.startsWith("tool-")).slice(5) : "restore";
+      if (action === "rename") rename(tool.closest(".entry"));
+      else change(action, wordOf(tool, "id-"));
+    } else if (entry && document.body.dataset.place !== "trash") open(wordOf(entry, "id-"));
+    else if (button === "new") open(NEW);
+    else if (button === "to-trash") showPlace("trash");
+    else if (button === "from-trash") showPlace("");
+    else if (button === "empty-trash" || button === "erase") {
+      document.body.dataset.asks = button === "erase" ? "erase" : "empty";
+    } else if (button === "really") {
+      change(document.body.dataset.asks);
+      document.body.dataset.asks = "no";
+    } else if (event.target.closest(".history-more")) {
+      const pages = Number($("#box-pages textarea").value || 0) + 1;
+      submit("#do-list", { pages: String(pages) });
+    }
+  }
+  function rename(entry) {
+    const title = entry.querySelector(".entry-title");
+    const name = Object.assign(document.createElement("input"), { value: title.textContent, className: "entry-name" });
+    name.setAttribute("aria-label", $("#history .tool-rename").title);
+    let isOver = false;
+    const end = (isKept) => {
+      if (isOver) return;
+      isOver = true;
+      if (isKept && name.value.trim() !== title.textContent.trim()) change("rename", wordOf(entry, "id-"), name.value);
+      name.replaceWith(title);
+    };
+    name.addEventListener("keydown", (event) => {
+      if (event.isComposing || event.keyCode === 229) return;
+      if (event.key === "Enter") end(true);
+      if (event.key === "Escape") end(false);
+    });
+    name.addEventListener("blur", () => end(true));
+    title.replaceWith(name);
+    name.focus();
+    name.select();
+  }
+  // The list can be walked with the arrow keys.
+  function walk(event) {
+    const entries = [...document.querySelectorAll("#history .entry-open")];
+    const at = entries.indexOf(document.activeElement);
+    const next = event.key === "ArrowDown" ? entries[at + 1] : event.key === "ArrowUp" ? entries[at - 1] : null;
+    if (at < 0 || !next) return;
+    event.preventDefault();
+    next.focus();
+  }
+
+  // The dialog with an answer's receipt.
+  function closeReceipt() {
+    submit("#do-receipt", { message_id: "" });
+  }
+  function inReceipt(event) {
+    const button = event.target.closest("button");
+    if (!event.target.closest(".receipt") || button?.matches(".receipt-close")) closeReceipt();
+    else if (button?.matches(".receipt-reproduce")) submit("#do-reproduce", { message_id: wordOf(button, "id-") });
+    else if (button?.matches(".receipt-copy")) {
+      toClipboard(button.parentElement.querySelector("pre").textContent).then((isDone) => isDone && showDone(button));
+    }
+  }
+
+  // What the question in the box would cost, a moment after the last key.
+  const MEASURED_AFTER_MS = 350;
+  let measuring = 0;
+  function measureSoon() {
+    clearTimeout(measuring);
+    measuring = setTimeout(() => click("#do-measure"), MEASURED_AFTER_MS);
+  }
 
   // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
   // the end for 300 ms after every update, which is always while an answer streams.
@@ -222,10 +365,12 @@
       } else {
         if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
         dataset.answering = answering;
+        setTimeout(relist, answering === "yes" ? 0 : SETTLED_MS);
         $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
       }
     }
     if (dataset.filled !== filled) dataset.filled = filled;
+    if (dataset.editing === "yes" && !composer().value) endEditing();
     const box = scroller();
     if (box && !box.dataset.watched) {
       box.dataset.watched = "yes";
@@ -249,6 +394,7 @@
     if (!/^[0-9a-f]{32}$/.test(id)) return;
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
+    relist();
     if (sendsWhenAttached) click("#send");
     sendsWhenAttached = false;
   }
@@ -275,6 +421,9 @@
     lookAtModel();
     attachUntilAnswered();
     const box = composer();
+    box.addEventListener("input", measureSoon);
+    $("#history").addEventListener("keydown", walk);
+    if (isNarrow() && $("#history.open")) click("#history .toggle-button");
     box.setAttribute("enterkeyhint", "send");
     const draft = read("sessionStorage", DRAFT);
     if (draft && !box.value) {
@@ -282,15 +431,17 @@
       box.dispatchEvent(new Event("input", { bubbles: true }));
     }
     if (matchMedia("(hover: hover)").matches) box.focus();
-    const toggle = $("#panel .toggle-button");
-    const name = $("#panel .panel-title")?.textContent.trim();
-    const sayState = () => toggle.setAttribute("aria-expanded", String($("#panel").classList.contains("open")));
-    if (toggle && name) {
-      toggle.title = name;
-      toggle.setAttribute("aria-label", name);
-      new MutationObserver(sayState).observe($("#panel"), { attributes: true, attributeFilter: ["class"] });
-      sayState();
-    }
+    for (const panel of [$("#panel"), $("#history")]) nameToggle(panel);
+  }
+  function nameToggle(panel) {
+    const toggle = panel?.querySelector(".toggle-button");
+    const name = panel?.querySelector(".panel-title")?.textContent.trim();
+    if (!toggle || !name) return;
+    const sayState = () => toggle.setAttribute("aria-expanded", String(panel.classList.contains("open")));
+    toggle.title = name;
+    toggle.setAttribute("aria-label", name);
+    new MutationObserver(sayState).observe(panel, { attributes: true, attributeFilter: ["class"] });
+    sayState();
   }
   addEventListener("pagehide", () => write("sessionStorage", DRAFT, composer()?.value || ""));
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from model_loader.chat_format.chatml import NO_OPENING, Opening
 from model_loader.chat_format.messages import Message
+from model_loader.chat_model import PromptCost
 from model_loader.engine.request import Sampling
 from model_loader.errors import ContextLengthExceeded, GenerationFailed
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
@@ -46,6 +48,7 @@ class ScriptedPlacement:
     """The part of a placement that front ends read."""
 
     reason: str = "Scripted answers run on the CPU in float32 because there is nothing to compute."
+    summary: str = "float32 on cpu"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class ScriptedCheckpoint:
     """The part of a checkpoint that front ends read."""
 
     source: str = ""
+    revision: str = "0123abcd"
+    template_hash: str = "feedc0ffee42"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class ScriptedModel:
 
     name = "scripted"
     is_completion_model = False
+    can_switch_thinking = False
     problem: str | None = None
     capacity = "4 answers at once, because this is a test"
     window_reason = ""
@@ -82,10 +88,19 @@ class ScriptedModel:
         self.num_streams = 0
         self.prompts: list[tuple[Message, ...]] = []
         self.samplings: list[Sampling | None] = []
+        self.openings: list[Opening] = []
         self.released = threading.Event()
         self._lock = threading.Lock()
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling) -> ScriptedFitted:
+    def measure(
+        self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
+    ) -> PromptCost:
+        """Every character counts as one token, and half of them are known."""
+        fitted = self.fit(messages, sampling, opening)
+        tokens = sum(len(one.content) for one in fitted.messages)
+        return PromptCost(tokens, tokens // 2, self.context_length, fitted.left_out)
+
+    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> ScriptedFitted:
         """Leaves out whole turns; every character counts as one token."""
         system = [one for one in messages if one.role == "system"]
         rest = list(messages[len(system) :])
@@ -104,7 +119,7 @@ class ScriptedModel:
         sampling: Sampling | None = None,
         *,
         stop: Sequence[str] = (),
-        prefill: str = "",
+        opening: Opening = NO_OPENING,
         owner: str = "",
     ) -> Iterator[Event]:
         """Follows the script."""
@@ -113,6 +128,7 @@ class ScriptedModel:
             self.num_streams += 1
             self.prompts.append(tuple(messages))
             self.samplings.append(sampling)
+            self.openings.append(opening)
         try:
             yield from self._events(script, messages[-1].content)
         finally:
@@ -130,6 +146,7 @@ class ScriptedModel:
         self.script = script
         self.prompts.clear()
         self.samplings.clear()
+        self.openings.clear()
 
     def close(self) -> None:
         """Lets a hanging stream go."""

@@ -5,7 +5,7 @@ Reasoning is told apart by the ids of its markers, so a model that writes `<thin
 
 from collections.abc import Iterator, Sequence
 
-from model_loader.chat_format.chatml import ChatML
+from model_loader.chat_format.chatml import NO_OPENING, ChatML, Opening
 from model_loader.chat_format.detokenizer import Detokenizer, Vocabulary
 from model_loader.chat_format.splitter import StopStrings
 from model_loader.errors import InvalidSetting
@@ -47,10 +47,13 @@ class TextReader:
 class AnswerReader(TextReader):
     """Reads one answer, telling reasoning and text apart."""
 
-    def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = (), opening: Opening = NO_OPENING
+    ) -> None:
         super().__init__(chat_format, vocabulary, stop)
-        self._is_thinking = chat_format.starts_thinking
-        self._drops_newlines = self._is_thinking  # those between a marker and the first word
+        self._is_thinking = _begins_thinking(chat_format, opening)
+        # The newlines between a marker and the first word.
+        self._drops_newlines = self._is_thinking and not opening.reasoning
 
     def feed(self, token_id: int) -> Iterator[TextDelta | ReasoningDelta]:
         """What this id adds: nothing, or one delta."""
@@ -69,3 +72,9 @@ class AnswerReader(TextReader):
                 yield ReasoningDelta(piece)
         elif shown := self._stop.feed(piece):
             yield TextDelta(shown)
+
+
+def _begins_thinking(chat_format: ChatML, opening: Opening) -> bool:
+    if opening.text or opening.reasoning:
+        return not opening.text and chat_format.think_start_id is not None
+    return chat_format.starts_thinking and not (opening.thinking is False and chat_format.can_switch_thinking)

@@ -9,6 +9,7 @@ all. So nothing that a user types, and nothing found in a history, can become a 
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
@@ -30,6 +31,24 @@ _TEMPLATE_OPENS_THINKING = "<|im_start|>assistant\\n<think>\\n"
 """As QwQ's and Qwen3-Thinking-2507's templates end, in Jinja's spelling of a newline."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How an assistant's turn begins.
+
+    Attributes:
+        text: what it has said already; the model goes on from its end.
+        reasoning: what it thought before that.
+        thinking: False asks for no reasoning where the template knows how; otherwise the model does as it likes.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    thinking: bool | None = None
+
+
+NO_OPENING = Opening()
+
+
 class ChatML:
     """The prompt format of one tokenizer.
 
@@ -38,6 +57,7 @@ class ChatML:
         stop_ids: the ids that end an assistant's turn.
         think_start_id, think_end_id: the ids around reasoning; None where the tokenizer has none.
         starts_thinking: whether the prompt itself opens the reasoning.
+        can_switch_thinking: whether the template lets one ask for an answer without reasoning.
     """
 
     def __init__(self, tokenizer: Tokenizer, chat_template: str = "") -> None:
@@ -56,6 +76,7 @@ class ChatML:
         self.think_start_id = tokenizer.token_to_id(THINK_START)
         self.think_end_id = tokenizer.token_to_id(THINK_END)
         self.starts_thinking = self.think_start_id is not None and _TEMPLATE_OPENS_THINKING in chat_template
+        self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
         self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
 
     def encode_text(self, text: str) -> list[int]:
@@ -73,8 +94,8 @@ class ChatML:
             self._im_end_id,
         ]
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of a prompt that asks for the next assistant turn.
+    def render(self, messages: Sequence[Message], opening: Opening = NO_OPENING) -> list[int]:
+        """The ids of a prompt that asks for the next assistant turn, or for the rest of one that has begun.
 
         Raises:
             InvalidSetting: the conversation is empty, ends with an answer, or has a system message in its middle.
@@ -84,15 +105,43 @@ class ChatML:
         for message in messages:
             ids += self.encode_message(message)
             ids += self._newline_ids
-        return ids + self.answer_start_ids
+        return ids + self.opening_ids(opening)
+
+    def opening_ids(self, opening: Opening = NO_OPENING) -> list[int]:
+        """The ids that open the assistant's turn, and what is said of it already."""
+        if opening.text or opening.reasoning:
+            return self._turn_start_ids + self._spoken_ids(opening)
+        if opening.thinking is False and self.can_switch_thinking:
+            return self._turn_start_ids + self._think_ids("")
+        return self.answer_start_ids
+
+    def _spoken_ids(self, opening: Opening) -> list[int]:
+        """What was thought and said; thinking that has no answer yet stays open."""
+        may_think = self.think_start_id is not None and self.think_end_id is not None
+        if not may_think or not (opening.reasoning or self.starts_thinking or opening.thinking is False):
+            return self.encode_text(opening.text)
+        if opening.text:
+            return self._think_ids(opening.reasoning) + self.encode_text(opening.text)
+        assert self.think_start_id is not None
+        return [self.think_start_id, *self.encode_text(f"\n{opening.reasoning}")]
+
+    def _think_ids(self, reasoning: str) -> list[int]:
+        """A whole block of reasoning, as Qwen3's template writes it."""
+        assert self.think_start_id is not None
+        assert self.think_end_id is not None
+        inside = self.encode_text(f"\n{reasoning}\n")
+        return [self.think_start_id, *inside, self.think_end_id, *self.encode_text("\n\n")]
 
     @property
     def answer_start_ids(self) -> list[int]:
         """The ids that open the assistant's turn."""
-        opening = [self._im_start_id, *self.encode_text("assistant"), *self._newline_ids]
         if self.starts_thinking and self.think_start_id is not None:
-            opening += [self.think_start_id, *self._newline_ids]
-        return opening
+            return [*self._turn_start_ids, self.think_start_id, *self._newline_ids]
+        return self._turn_start_ids
+
+    @property
+    def _turn_start_ids(self) -> list[int]:
+        return [self._im_start_id, *self.encode_text("assistant"), *self._newline_ids]
 
     @property
     def separator_tokens(self) -> int:

@@ -4,6 +4,7 @@ Hub names are fetched by `hub` or taken from a cache. What the files say is read
 them is decided elsewhere.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -67,6 +68,16 @@ class Checkpoint:
         """The longest prompt it should be given; Qwen-1 names one in its generation config."""
         window = self.generation_config.get("max_window_size")
         return min(self.context_length, window) if isinstance(window, int) and window > 0 else self.context_length
+
+    @property
+    def revision(self) -> str:
+        """The commit that was fetched, as the hub's cache names its folder; "" for any other folder."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else ""
+
+    @property
+    def template_hash(self) -> str:
+        """The first 12 hexadecimal digits of the SHA-256 of the chat template."""
+        return hashlib.sha256(self.chat_template.encode()).hexdigest()[:12]
 
     @property
     def is_qwen1(self) -> bool:

@@ -47,6 +47,10 @@ class BatchRunner:
     def _make_step(self, segments: Sequence[Segment], position_ids: torch.Tensor) -> Any:
         return Step(segments, self._loaded.query_scale(position_ids))
 
+    def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
+        """As `Runner` says."""
+        return self._slots.num_known(prompt_ids, owner, self._loaded.rope_alpha(len(prompt_ids)))
+
     def try_out(self) -> None:
         """Computes a few tokens; raises whatever an architecture raises that is built in another way."""
         slot = self._slots.take((), 3, "", 1.0)

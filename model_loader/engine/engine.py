@@ -112,6 +112,10 @@ class Engine:
         finally:
             self._cancel(job)
 
+    def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
+        """How many of a prompt's first tokens need not be read again, as far as can be told now."""
+        return self._runner.num_known(prompt_ids, owner)
+
     def close(self) -> None:
         """Ends every request with `EngineStopped` and stops the thread. May be called twice."""
         with self._changed:

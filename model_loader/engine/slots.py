@@ -181,6 +181,10 @@ class Slots:
         slot.owner, slot.num_shared_tokens = owner, num_shared_tokens
         return slot
 
+    def num_known(self, prompt_ids: Sequence[int], owner: str, rope_alpha: float) -> int:
+        """How many of a prompt's first tokens are in a slot now. Any thread may ask: what it reads may have changed."""
+        return self._longest_prefix(prompt_ids, owner, rope_alpha)[1]
+
     def release(self, slot: Slot, *, is_kept: bool = True) -> None:
         """Ends a sequence; what it has read stays for the next turn unless it is not to be trusted."""
         self._running.remove(slot)

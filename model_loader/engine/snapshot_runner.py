@@ -48,22 +48,30 @@ class SnapshotRunner:
         """As `Runner` says. What it goes on from stays for another try at the same turn."""
         if self._running is not None:
             return None
-        prompt_ids = list(request.prompt_ids)
-        known = [
-            each
-            for each in self._kept
-            if each.owner == request.owner
-            and len(each.ids) < len(prompt_ids)
-            and common_length(each.ids, prompt_ids) == len(each.ids)
-        ]
-        if known and not request.has_prompt_logprobs:
-            source = max(known, key=lambda each: len(each.ids))
+        source = self._find(request.prompt_ids, request.owner)
+        if source is not None and not request.has_prompt_logprobs:
             self._kept.remove(source)
             self._kept.append(source)
             self._running = Snapshot(source.owner, list(source.ids), copy.deepcopy(source.cache))
         else:
             self._running = Snapshot(request.owner, [], transformers.DynamicCache(config=self._loaded.model.config))
         return self._running
+
+    def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
+        """As `Runner` says."""
+        source = self._find(prompt_ids, owner)
+        return len(source.ids) if source is not None else 0
+
+    def _find(self, prompt_ids: Sequence[int], owner: str) -> Snapshot | None:
+        """The longest of the owner's kept sequences that the prompt begins with."""
+        known = [
+            each
+            for each in list(self._kept)
+            if each.owner == owner
+            and len(each.ids) < len(prompt_ids)
+            and common_length(each.ids, prompt_ids) == len(each.ids)
+        ]
+        return max(known, key=lambda each: len(each.ids), default=None)
 
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:

@@ -104,6 +104,11 @@ class Placement:
     quantization: Quantization | None
     reason: str
 
+    @property
+    def summary(self) -> str:
+        """The weights' format and the device, such as "bfloat16 on cuda:0"."""
+        return f"{self.quantization or self.dtype} on {self.device}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Form:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
 from model_loader.chat_model import ChatModel, default_sampling, is_completion_model, open_chat_model
 from model_loader.checkpoint.resolve import Checkpoint
@@ -213,7 +214,7 @@ def test_a_prefill_is_what_the_answer_goes_on_from(tiny_model: ChatModel) -> Non
     greedy = LONG.changed(temperature=0.0, repetition_penalty=1.0)
     whole = text_of(list(tiny_model.stream(QUESTION, greedy)))
     plain = usage_of(list(tiny_model.stream(QUESTION, greedy))).prompt_tokens
-    events = list(tiny_model.stream(QUESTION, greedy, prefill="The fox"))
+    events = list(tiny_model.stream(QUESTION, greedy, opening=Opening("The fox")))
     assert usage_of(events).prompt_tokens > plain
     assert text_of(events) != whole
 

@@ -7,22 +7,24 @@ away; when nobody has looked for a while, the answer ends. It knows no widgets a
 
 import contextlib
 import logging
+import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
 from model_loader.chat_model import ChatModel
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
-from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Waiting
+from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from model_loader.progress import LoadProgress
 from ui.chat.conversation import Conversation
-from ui.chat.message import MessageState
-from ui.chat.refusal import Refused
+from ui.chat.message import MessageState, StoredMessage
+from ui.chat.receipt import make_receipt
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +71,15 @@ class Answer:
         self,
         source: ModelSource,
         conversation: Conversation,
-        question_id: str,
+        message_id: str,
         is_watched: Callable[[], bool],
         linger_s: float,
         on_end: Callable[["Answer"], None],
     ) -> None:
         self.conversation = conversation
-        self.message_id = conversation.start_answer(question_id).id
+        self.message_id = message_id
         self.status = AnswerStatus("reading")
         self._source = source
-        self._question_id = question_id
         self._settings = conversation.settings
         self._is_watched = is_watched
         self._linger_s = linger_s
@@ -86,6 +87,7 @@ class Answer:
         self._ending: MessageState | None = None
         self._alone_since: float | None = None
         self._thinks_since: float | None = None
+        self._usage_before: Usage | None = None
         self._lock = threading.Lock()
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="answer", daemon=True)
@@ -132,9 +134,24 @@ class Answer:
 
     def _read(self, chat_model: ChatModel) -> None:
         self.status = AnswerStatus("reading")
-        sampling = chat_model.default_sampling.changed(**self._settings.sampling)
-        messages = self._prompt(chat_model, sampling)
-        with contextlib.closing(chat_model.stream(messages, sampling, owner=self.conversation.id)) as events:
+        settings = self._settings
+        seed = settings.sampling.get("seed")
+        drawn = random.getrandbits(32) if seed is None else seed  # known afterwards, so that it can be done again
+        sampling = chat_model.default_sampling.changed(**{**settings.sampling, "seed": drawn})
+        begun = self.conversation.find(self.message_id)
+        assert begun is not None
+        self._usage_before = begun.usage
+        is_resumed = bool(begun.text or begun.reasoning)
+        if not is_resumed and settings.prefill:
+            self.conversation.grow(self.message_id, settings.prefill)
+        text = begun.text if is_resumed else settings.prefill
+        opening = Opening(text, begun.reasoning, settings.thinking)
+        system = effective_system(chat_model, settings.system)
+        messages = self._prompt(chat_model, system, sampling, opening)
+        receipt = make_receipt(chat_model, system, sampling, settings.stop, settings.prefill, settings.thinking)
+        self.conversation.amend(self.message_id, receipt=None if is_resumed else receipt)
+        stream = chat_model.stream(messages, sampling, stop=settings.stop, opening=opening, owner=self.conversation.id)
+        with contextlib.closing(stream) as events:
             for event in events:
                 self._take(event)
                 if self._has_ended.is_set() or self._should_end():
@@ -142,14 +159,10 @@ class Answer:
         if not self._has_ended.is_set():
             raise RuntimeError("the model's stream ended without a Finished event")
 
-    def _prompt(self, chat_model: ChatModel, sampling: Sampling) -> Sequence[Message]:
-        """The branch as the model reads it; answers that never began are no part of it."""
-        system = self._settings.system
-        system = chat_model.default_system if system is None else system
-        said = [one for one in self.conversation.path_to(self._question_id) if one.text]
-        prompt = [Message("system", system)] if system.strip() else []
-        prompt += [Message(one.role, one.text) for one in said]
-        fitted = chat_model.fit(prompt, sampling)
+    def _prompt(self, chat_model: ChatModel, system: str, sampling: Sampling, opening: Opening) -> tuple[Message, ...]:
+        """The branch before the answer as the model reads it."""
+        said = [one for one in self.conversation.path_to(self.message_id)[:-1] if one.text]
+        fitted = chat_model.fit(as_prompt(system, said), sampling, opening)
         if fitted.left_out:
             reads_from = said[min(fitted.left_out, len(said) - 1)].id
             self.conversation.amend(self.message_id, left_out=fitted.left_out, reads_from=reads_from)
@@ -171,11 +184,14 @@ class Answer:
                 self.status = AnswerStatus("writing")
                 self.conversation.grow(self.message_id, text)
             case Finished(reason=reason, usage=usage):
-                self._end("complete", finish_reason=reason, usage=usage)
+                self._end("complete", finish_reason=reason, usage=_together(self._usage_before, usage))
 
     def _end_reasoning(self) -> None:
         if self._thinks_since is not None:
-            self.conversation.amend(self.message_id, reasoning_s=time.monotonic() - self._thinks_since)
+            begun = self.conversation.find(self.message_id)
+            before = (begun and begun.reasoning_s) or 0.0
+            thought_s = before + time.monotonic() - self._thinks_since
+            self.conversation.amend(self.message_id, reasoning_s=thought_s)
             self._thinks_since = None
 
     def _should_end(self) -> bool:
@@ -198,94 +214,20 @@ class Answer:
             self._has_ended.set()
 
 
-class Answers:
-    """The running answers, at most one for each conversation.
+def effective_system(chat_model: ChatModel, system: str | None) -> str:
+    """The system prompt that is sent: the conversation's own, or else the checkpoint's."""
+    return chat_model.default_system if system is None else system
 
-    Args:
-        source: where the model will be.
-        num_viewers: how many screens show a conversation, by its id.
-        linger_s: seconds an answer goes on while nobody looks.
-    """
 
-    def __init__(self, source: ModelSource, num_viewers: Callable[[str], int], linger_s: float) -> None:
-        self._source = source
-        self._num_viewers = num_viewers
-        self._linger_s = linger_s
-        self._lock = threading.Lock()
-        self._running: dict[str, Answer] = {}
-        self._is_closed = False
+def as_prompt(system: str, said: Sequence[StoredMessage]) -> list[Message]:
+    """Stored messages as a model reads them; answers that never began are no part of it."""
+    prompt = [Message("system", system)] if system.strip() else []
+    return prompt + [Message(one.role, one.text) for one in said if one.text]
 
-    def ask(self, conversation: Conversation, text: str) -> Answer:
-        """Adds a question and begins to answer it.
 
-        Raises:
-            Refused: the conversation's last answer is still being written, or the program is ending.
-        """
-        return self._start(conversation, lambda: conversation.add_user(text).id)
-
-    def regenerate(self, conversation: Conversation, message_id: str) -> Answer:
-        """Begins another answer beside one that has ended.
-
-        Raises:
-            Refused: as `ask` does, or there is no such answer.
-        """
-        message = conversation.find(message_id)
-        if message is None or message.role != "assistant" or message.parent_id is None:
-            raise Refused("nothing_to_repeat")
-        question_id = message.parent_id
-        return self._start(conversation, lambda: question_id)
-
-    def running(self, conversation_id: str) -> Answer | None:
-        """The conversation's answer if it has not ended."""
-        with self._lock:
-            return self._running.get(conversation_id)
-
-    def stop(self, conversation_id: str) -> bool:
-        """Ends the conversation's answer and waits for that; False if there is none. May be called at any time."""
-        answer = self.running(conversation_id)
-        if answer is None:
-            return False
-        answer.end_as("stopped")
-        if not answer.wait(_PATIENCE_S):
-            answer.give_up()
-        return True
-
-    def close(self, timeout_s: float) -> None:
-        """Refuses new questions and ends every answer as interrupted, those that hang as well."""
-        with self._lock:
-            self._is_closed = True
-        self.interrupt_all(timeout_s)
-
-    def interrupt_all(self, timeout_s: float) -> None:
-        """Ends every answer as interrupted, those that hang as well."""
-        with self._lock:
-            running = list(self._running.values())
-        for answer in running:
-            answer.end_as("interrupted")
-        deadline = time.monotonic() + timeout_s
-        for answer in running:
-            if not answer.wait(max(0.0, deadline - time.monotonic())):
-                answer.give_up()
-
-    def _start(self, conversation: Conversation, find_question: Callable[[], str]) -> Answer:
-        with self._lock:
-            if self._is_closed:
-                raise Refused("closing")
-            if conversation.id in self._running:
-                raise Refused("still_answering")
-            answer = Answer(
-                self._source,
-                conversation,
-                find_question(),
-                is_watched=lambda: self._num_viewers(conversation.id) > 0,
-                linger_s=self._linger_s,
-                on_end=self._forget,
-            )
-            self._running[conversation.id] = answer
-        answer.start()
-        return answer
-
-    def _forget(self, answer: Answer) -> None:
-        with self._lock:
-            if self._running.get(answer.conversation.id) is answer:
-                del self._running[answer.conversation.id]
+def _together(before: Usage | None, usage: Usage) -> Usage:
+    """What an answer has cost that went on after it had ended."""
+    if before is None:
+        return usage
+    tokens = before.completion_tokens + usage.completion_tokens
+    return replace(usage, completion_tokens=tokens, decode_s=before.decode_s + usage.decode_s)

@@ -1,28 +1,57 @@
-"""All conversations of this process, in memory, each reachable by its owner alone.
+"""All conversations, each reachable by its owner alone; on the disk, or in memory where nothing is to be kept.
 
 What comes in is an owner's id and a conversation's id; what goes out is the conversation, or nothing when it is
-missing or another owner's: the two cannot be told apart. When room is short the conversations that were looked at
-longest ago go first, never one that is open. It does not know who looks: `is_open` tells it.
+missing or another owner's: the two cannot be told apart. Questions and ends of answers are saved at once, growing
+answers twice a second by a thread; what the disk refuses is kept and tried again. It does not know who looks:
+`is_open` tells it.
 """
 
+import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ui.chat.conversation import Conversation
+from ui.chat.conversation import Conversation, ConversationRecord, Settings, title_of
+from ui.chat.database import Database, Found
+from ui.chat.message import StoredMessage, new_id
 from ui.chat.refusal import Refused
+
+logger = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 0.5
+_EXPIRE_EVERY_S = 3600.0
+_DAY_S = 86_400.0
+_MAX_LOADED = 64
+"""Conversations kept in memory that nobody looks at and that are saved."""
+_MAX_PRESETS = 100
+_MAX_NAME_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """How much is kept in memory; the text of a message counts in bytes of UTF-8."""
+    """How much is kept; the text of a message counts in bytes of UTF-8.
 
-    max_conversations: int = 2_000
-    max_conversations_per_owner: int = 100
-    max_bytes: int = 256 * 2**20
-    max_bytes_per_owner: int = 32 * 2**20
+    Attributes:
+        keeps_days: days after which a conversation that was not used is deleted; None keeps it.
+        trash_days: days after which a conversation in the trash is deleted for good.
+        drops_oldest: whether the oldest conversations make room for new ones; otherwise the user is told.
+    """
+
+    max_conversations_per_owner: int = 20_000
+    max_bytes: int = 8 * 2**30
+    max_bytes_per_owner: int = 2 * 2**30
     max_conversation_bytes: int = 8 * 2**20
     max_message_bytes: int = 64 * 2**10
+    keeps_days: float | None = None
+    trash_days: float = 30.0
+    drops_oldest: bool = False
+
+
+IN_MEMORY_LIMITS = StoreLimits(
+    max_conversations_per_owner=100, max_bytes=256 * 2**20, max_bytes_per_owner=32 * 2**20, drops_oldest=True
+)
 
 
 class Conversations:
@@ -30,42 +59,86 @@ class Conversations:
 
     Args:
         is_open: whether a conversation, by id, is on somebody's screen or being answered.
-        limits: what may be kept.
+        limits: what may be kept; None takes what suits the database.
+        database: where it is kept; None keeps it in memory.
+
+    Attributes:
+        problem: why something could not be saved, as the system says it; None while everything is.
     """
 
-    def __init__(self, is_open: Callable[[str], bool], limits: StoreLimits | None = None) -> None:
-        self.limits = limits or StoreLimits()
+    def __init__(
+        self, is_open: Callable[[str], bool], limits: StoreLimits | None = None, database: Database | None = None
+    ) -> None:
+        self.limits = limits or (IN_MEMORY_LIMITS if database is None else StoreLimits())
+        self.database = database or Database.in_memory()
+        self.problem: str | None = None
         self._is_open = is_open
-        self._lock = threading.Lock()
-        self._by_id: dict[str, Conversation] = {}  # in the order of their last use
+        self._lock, self._save_lock = threading.RLock(), threading.Lock()
+        self._loaded: dict[str, Conversation] = {}  # in the order of their last use
+        self._unsaved: dict[str, Conversation] = {}
+        self._is_closed = threading.Event()
+        self._saver: threading.Thread | None = None
+
+    # One conversation
 
     def create(self, owner: str) -> Conversation:
-        """A new, empty conversation.
+        """A new, empty conversation; it is saved with its first question.
 
         Raises:
-            Refused: the owner, or everybody together, has too many open ones.
+            Refused: the owner has too many.
         """
-        conversation = Conversation(owner)
+        conversation = Conversation(owner, on_change=self._note)
         with self._lock:
-            self._by_id[conversation.id] = conversation
-            if not self._make_room(owner, keep=conversation.id):
-                del self._by_id[conversation.id]
-                raise Refused("too_many", self.limits.max_conversations_per_owner)
+            empty = sum(1 for one in self._loaded.values() if one.owner == owner and one.is_empty)
+            if self.database.num_conversations(owner) + empty >= self.limits.max_conversations_per_owner:
+                self._drop_one(owner)
+            self._keep_loaded(conversation)
         return conversation
 
     def find(self, owner: str, conversation_id: str) -> Conversation | None:
         """The owner's conversation; None if there is no such one or it is another owner's."""
         with self._lock:
-            conversation = self._by_id.get(conversation_id)
-            if conversation is None or conversation.owner != owner:
+            conversation = self._loaded.get(conversation_id)
+            if conversation is None:
+                return self._load(owner, conversation_id)
+            if conversation.owner != owner:
                 return None
-            self._by_id[conversation_id] = self._by_id.pop(conversation_id)
+            self._loaded[conversation_id] = self._loaded.pop(conversation_id)
+            self._renew(conversation)
             return conversation
 
     def latest(self, owner: str) -> Conversation | None:
-        """The conversation that the owner used last."""
+        """The conversation that the owner used last, those in the trash left out."""
         with self._lock:
-            return next((one for one in reversed(self._by_id.values()) if one.owner == owner), None)
+            own = (one for one in reversed(self._loaded.values()) if one.owner == owner)
+            known = next((one for one in own if one.record.deleted is None), None)
+            if known is not None:
+                return known
+            found = self.database.listing(owner, is_trash=False, limit=1)
+            return self.find(owner, found[0].record.id) if found else None
+
+    def branch(self, conversation: Conversation, message_id: str) -> Conversation:
+        """A new conversation that begins with a copy of the branch up to a message.
+
+        Raises:
+            Refused: there is no such message, or no room.
+        """
+        path = conversation.path_to(message_id)
+        if not path:
+            raise Refused("nothing_to_repeat")
+        self._check_room(conversation, sum(message.num_bytes for message in path))
+        copies: list[StoredMessage] = []
+        for message in path:
+            parent_id = copies[-1].id if copies else None
+            state = "interrupted" if message.state == "streaming" else message.state
+            copies.append(replace(message, id=new_id(), parent_id=parent_id, state=state, reads_from=None))
+        old = conversation.record
+        record = ConversationRecord(new_id(), old.owner, old.title, settings=old.settings, head=copies[-1].id)
+        record = replace(record, num_bytes=sum(message.num_bytes for message in copies))
+        self.database.save(record, copies)
+        found = self.find(old.owner, record.id)
+        assert found is not None
+        return found
 
     def check_question(self, conversation: Conversation, text: str) -> None:
         """Refuses a question that is empty or for which there is no room; makes room where others can go.
@@ -75,28 +148,205 @@ class Conversations:
         """
         if not text.strip():
             raise Refused("empty")
+        self.check_text(conversation, text)
+
+    def check_text(self, conversation: Conversation, text: str) -> None:
+        """Refuses a text for which there is no room.
+
+        Raises:
+            Refused: with the limit that was met.
+        """
         if len(text.encode("utf-8", "surrogatepass")) > self.limits.max_message_bytes:
             raise Refused("too_long", self.limits.max_message_bytes)
         if conversation.num_bytes > self.limits.max_conversation_bytes:
             raise Refused("conversation_full", self.limits.max_conversation_bytes)
-        with self._lock:
-            if not self._make_room(conversation.owner, keep=conversation.id):
-                raise Refused("conversation_full", self.limits.max_bytes_per_owner)
+        self._check_room(conversation, len(text))
 
-    def _make_room(self, owner: str, keep: str) -> bool:
-        """Drops what is over the owner's and everybody's share, oldest first; False if that was not enough."""
-        own = [one for one in self._by_id.values() if one.owner == owner]
-        fits = self._drop_oldest(own, self.limits.max_conversations_per_owner, self.limits.max_bytes_per_owner, keep)
-        everyone = list(self._by_id.values())
-        return self._drop_oldest(everyone, self.limits.max_conversations, self.limits.max_bytes, keep) and fits
+    # Many conversations
 
-    def _drop_oldest(self, conversations: list[Conversation], max_number: int, max_bytes: int, keep: str) -> bool:
-        number, num_bytes = len(conversations), sum(one.num_bytes for one in conversations)
-        for one in conversations:
-            if number <= max_number and num_bytes <= max_bytes:
-                break
-            if one.id == keep or self._is_open(one.id):
-                continue
-            del self._by_id[one.id]
-            number, num_bytes = number - 1, num_bytes - one.num_bytes
-        return number <= max_number and num_bytes <= max_bytes
+    def listing(self, owner: str, text: str = "", *, is_trash: bool = False, limit: int = 50) -> list[Found]:
+        """The owner's conversations, or those in which all words of a text appear: pinned first, then last used."""
+        if text.strip():
+            return self.database.search(owner, text[:200], is_trash=is_trash, limit=limit)
+        return self.database.listing(owner, is_trash=is_trash, limit=limit)
+
+    def rename(self, conversation: Conversation, title: str) -> None:
+        """Gives it a title of the user's; an empty one takes the first question's words again."""
+        own = " ".join(title.split())[:_MAX_NAME_CHARS]
+        path = conversation.path()
+        conversation.note(title=own or (title_of(path[0].text) if path else ""))
+        self.save(conversation)
+
+    def pin(self, conversation: Conversation, *, is_pinned: bool) -> None:
+        """Puts it above the others, or back among them."""
+        conversation.note(is_pinned=is_pinned)
+        self.save(conversation)
+
+    def put_into_trash(self, conversation: Conversation) -> None:
+        """Takes it out of the list; it can be restored until the trash is emptied."""
+        conversation.note(deleted=time.time())
+        self.save(conversation)
+
+    def restore(self, conversation: Conversation) -> None:
+        """Takes it out of the trash again."""
+        conversation.note(deleted=None)
+        self.save(conversation)
+
+    def empty_trash(self, owner: str) -> int:
+        """Deletes for good what the owner has put into the trash; returns how many conversations that were."""
+        found = self.database.listing(owner, is_trash=True, limit=self.limits.max_conversations_per_owner)
+        for one in found:
+            self._delete(owner, one.record.id)
+        return len(found)
+
+    def delete_everything(self, owner: str) -> None:
+        """Deletes all that is kept of an owner, for good."""
+        with self._lock, self._save_lock:
+            for conversation in [one for one in self._loaded.values() if one.owner == owner]:
+                conversation.let_go()
+                self._forget(conversation.id)
+            self.database.delete_owner(owner)
+
+    # Settings with a name
+
+    def presets(self, owner: str) -> dict[str, Settings]:
+        """The owner's named settings."""
+        return self.database.presets(owner)
+
+    def save_preset(self, owner: str, name: str, settings: Settings | None) -> None:
+        """Keeps settings under a name; None forgets it.
+
+        Raises:
+            Refused: there are too many, or the name is empty.
+        """
+        name = " ".join(name.split())[:_MAX_NAME_CHARS]
+        if not name:
+            raise Refused("empty")
+        if settings is not None and len(self.presets(owner)) >= _MAX_PRESETS:
+            raise Refused("too_many", _MAX_PRESETS)
+        self.database.save_preset(owner, name, settings)
+
+    # Saving
+
+    def save(self, conversation: Conversation) -> bool:
+        """Writes what has changed; False, and `problem`, if that could not be done: it is tried again later."""
+        with self._save_lock:
+            self._unsaved.pop(conversation.id, None)  # before looking: what changes from here on is noted again
+            changes = conversation.unsaved()
+            if changes is None:
+                return True
+            try:
+                revision = self.database.save(changes.record, changes.messages)
+            except sqlite3.Error as error:
+                self._unsaved[conversation.id] = conversation
+                if self.problem is None:
+                    logger.warning("Conversations cannot be saved: %s", error)
+                self.problem = str(error)
+                return False
+            conversation.mark_saved(changes, revision)
+            self.problem = None
+            return True
+
+    def save_all(self) -> None:
+        """Writes what has changed in all conversations."""
+        for conversation in list(self._unsaved.values()):
+            if not self.save(conversation):
+                return
+
+    def start_saving(self) -> None:
+        """Saves growing answers from now on, and deletes what is too old, in a thread of its own."""
+        self._saver = threading.Thread(target=self._keep_saving, name="saver", daemon=True)
+        self._saver.start()
+
+    def close(self) -> None:
+        """Saves everything and closes the database."""
+        self._is_closed.set()
+        if self._saver is not None:
+            self._saver.join(_SAVE_EVERY_S * 4)
+        self.save_all()
+        self.database.close()
+
+    def _keep_saving(self) -> None:
+        expires_at = 0.0
+        while not self._is_closed.wait(_SAVE_EVERY_S):
+            try:
+                self.save_all()
+                if time.monotonic() >= expires_at:
+                    expires_at = time.monotonic() + _EXPIRE_EVERY_S
+                    self._expire()
+            except Exception:  # the thread must live: without it answers are saved at their end only
+                logger.exception("Saving conversations failed")
+
+    def _expire(self) -> None:
+        now, days = time.time(), self.limits.keeps_days
+        unused_since = None if days is None else now - days * _DAY_S
+        self.database.expire(unused_since, now - self.limits.trash_days * _DAY_S)
+
+    def _note(self, conversation: Conversation) -> None:
+        self._unsaved[conversation.id] = conversation
+
+    def _load(self, owner: str, conversation_id: str) -> Conversation | None:
+        record = self.database.find(owner, conversation_id)
+        if record is None:
+            return None
+        messages = self.database.messages(conversation_id)
+        conversation = Conversation(owner, record, messages, on_change=self._note)
+        self._keep_loaded(conversation)
+        return conversation
+
+    def _renew(self, conversation: Conversation) -> None:
+        """Looks whether another process has written it."""
+        known = conversation.record.revision
+        if known and conversation.id not in self._unsaved and self.database.revision(conversation.id) > known:
+            record = self.database.find(conversation.owner, conversation.id)
+            if record is not None:
+                conversation.renew(record, self.database.messages(conversation.id))
+
+    def _keep_loaded(self, conversation: Conversation) -> None:
+        self._loaded[conversation.id] = conversation
+        spare = len(self._loaded) - _MAX_LOADED
+        for one in list(self._loaded.values()) if spare > 0 else ():
+            if one is not conversation and one.unsaved() is None and not self._is_open(one.id):
+                self._forget(one.id)
+                spare -= 1
+                if spare <= 0:
+                    return
+
+    def _delete(self, owner: str, conversation_id: str) -> None:
+        with self._save_lock:
+            if (loaded := self._loaded.get(conversation_id)) is not None:
+                loaded.let_go()
+            self._forget(conversation_id)
+            self.database.delete(owner, conversation_id)
+
+    def _forget(self, conversation_id: str) -> None:
+        self._loaded.pop(conversation_id, None)
+        self._unsaved.pop(conversation_id, None)
+
+    def _check_room(self, conversation: Conversation, num_bytes: int) -> None:
+        limits, owner = self.limits, conversation.owner
+        while self.database.num_bytes(owner) + num_bytes > limits.max_bytes_per_owner:
+            self._drop_one(owner, conversation.id)
+        while self.database.num_bytes() + num_bytes > limits.max_bytes:
+            self._drop_one(None, conversation.id)
+
+    def _drop_one(self, owner: str | None, kept: str = "") -> None:
+        """Deletes the conversation that was used longest ago, if that is how room is made.
+
+        Raises:
+            Refused: it is not, or all are open.
+        """
+        if self.limits.drops_oldest:
+            with self._lock:
+                for whose, one in self.database.oldest():
+                    if owner in (None, whose) and one != kept and not self._is_open(one):
+                        self._delete(whose, one)
+                        return
+                for loaded in list(self._loaded.values()):
+                    is_spare = loaded.is_empty and loaded.id != kept and not self._is_open(loaded.id)
+                    if is_spare and owner in (None, loaded.owner):
+                        self._forget(loaded.id)
+                        return
+        if kept:
+            raise Refused("history_full", self.limits.max_bytes_per_owner)
+        raise Refused("too_many", self.limits.max_conversations_per_owner)

@@ -6,10 +6,11 @@ written is replaced by newer values of itself under the same id; every other mes
 
 import time
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from model_loader.events import FinishReason, Usage
+from ui.chat.receipt import Receipt
 
 StoredRole = Literal["user", "assistant"]
 MessageState = Literal["complete", "streaming", "stopped", "interrupted", "failed"]
@@ -35,6 +36,8 @@ class StoredMessage:
         fault_id: names the entry in the program's log that says more; None unless the fault is ours.
         left_out: how many of the oldest messages the model did not get to read, for want of room.
         reads_from: id of the oldest message that the model did read; None when it read them all.
+        is_edited: whether a user wrote or changed this answer.
+        receipt: how the answer was made; None of what a user wrote.
         created: Unix time in seconds.
     """
 
@@ -51,9 +54,49 @@ class StoredMessage:
     finish_reason: FinishReason | None = None
     left_out: int = 0
     reads_from: str | None = None
+    is_edited: bool = False
+    receipt: Receipt | None = None
     created: float = field(default_factory=time.time)
 
     @property
     def num_bytes(self) -> int:
         """What its texts take, in bytes of UTF-8; surrogates count as three."""
         return sum(len(text.encode("utf-8", "surrogatepass")) for text in (self.text, self.reasoning, self.error))
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is an answer that ended before the model had ended it, so that it can go on."""
+        was_cut = self.state in ("stopped", "interrupted") or self.finish_reason == "length"
+        return self.role == "assistant" and was_cut and bool(self.text or self.reasoning)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but ids, role, state, texts and time, as JSON can hold it; what says nothing is left out."""
+        facts = {name: getattr(self, name) for name in _FACTS}
+        if self.usage is not None:
+            facts["usage"] = asdict(self.usage)
+        if self.receipt is not None:
+            facts["receipt"] = asdict(self.receipt)
+        return {name: value for name, value in facts.items() if value}
+
+
+_FACTS = (
+    "reasoning_s",
+    "error",
+    "fault_id",
+    "usage",
+    "finish_reason",
+    "left_out",
+    "reads_from",
+    "is_edited",
+    "receipt",
+)
+
+
+def read_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for `StoredMessage` that `facts` gave; names that are not known are left out."""
+    known = {name: value for name, value in facts.items() if name in _FACTS}
+    if known.get("usage"):
+        known["usage"] = Usage(**known["usage"])
+    if known.get("receipt"):
+        known["receipt"] = Receipt.read(known["receipt"])
+    return known

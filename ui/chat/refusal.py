@@ -7,6 +7,8 @@ Reason = Literal[
     "too_long",
     "empty",
     "conversation_full",
+    "history_full",
+    "nothing_to_continue",
     "too_many",
     "nothing_to_repeat",
     "no_conversation",

@@ -6,40 +6,32 @@ conversation shows into the Chatbot until nothing is being written. Whose conver
 """
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from model_loader.errors import InvalidSetting
-from ui.chat.answer import Answers, ModelSource
+from ui.chat.answer import ModelSource
+from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.conversations import Conversations
 from ui.chat.message import new_id
 from ui.chat.refusal import Refused
-from ui.web.fragments import Fragment, fill
+from ui.web.access import View, checked_conversation, clean, is_id, notice, shown_conversation
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
-from ui.web.strings import Language, say
+from ui.web.strings import say
 from ui.web.tabs import Tabs
 from ui.web.wiring import request_language, tab_of
 
 _LOOK_S = 0.03
 _YIELD_S = 0.1
 _LOAD_LOOK_S = 0.25
-_ID = re.compile(r"[0-9a-f]{32}")
 _NO_NOTICE = ""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one tab may see; kept on the server."""
-
-    owner: str
-    conversation_id: str
+NEW_CONVERSATION = "new"
+"""What the browser asks for instead of an id to begin a conversation."""
 
 
 class Handlers:
@@ -58,14 +50,12 @@ class Handlers:
 
         Returns the view, the conversation's id for the browser to keep, the bar that offers undo, and a notice.
         """
-        owner = owner if isinstance(owner, str) and _ID.fullmatch(owner) else new_id()
+        owner = owner if is_id(owner) else new_id()
         try:
             conversation = self._find_or_create(owner, conversation_id, tab_of(request))
         except Refused as refused:
-            return View(owner, ""), "", gr.update(visible=False), _notice(request_language(request), refused)
-        self._tabs.enter(tab_of(request), conversation.id)
-        undo = gr.update(visible=conversation.can_undo_clear)
-        return View(owner, conversation.id), conversation.id, undo, _NO_NOTICE
+            return View(owner, ""), "", gr.update(visible=False), notice(request_language(request), refused)
+        return *self._entered(conversation, request), _NO_NOTICE
 
     def detach(self, request: gr.Request) -> None:
         """The tab was closed or reloaded; its answer goes on for a while."""
@@ -86,10 +76,10 @@ class Handlers:
     async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
         """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""
         conversation, tab = self._conversation(view), tab_of(request)
-        if conversation is None:
+        if conversation is None or view is None:
             yield []
             return
-        self._tabs.enter(tab, conversation.id)
+        self._tabs.enter(tab, view.owner, conversation.id)
         if not self._tabs.begin_following(tab):
             return
         try:
@@ -97,10 +87,11 @@ class Handlers:
             seen: tuple[Any, ...] = ()
             yielded_at = 0.0
             while True:
+                conversation = self._shown_in(tab, view.owner) or conversation  # the tab may have turned to another one
                 answer = self._answers.running(conversation.id)  # before looking, so that the last state is shown
                 is_over = answer is None and self._tabs.may_stop_following(tab)
                 max_shown = self._tabs.max_shown(tab)
-                state = (conversation.version, max_shown, answer and answer.status)
+                state = (conversation.id, conversation.version, max_shown, answer and answer.status)
                 if state != seen and (is_over or time.monotonic() - yielded_at >= _YIELD_S):
                     seen, yielded_at = state, time.monotonic()
                     yield transcript.render(conversation, answer, max_shown)
@@ -112,25 +103,33 @@ class Handlers:
 
     # Asking
 
-    def ask(self, request: gr.Request, text: Any, view: View | None, *settings: Any) -> tuple[Any, str, Any]:
-        """Takes a question; returns the emptied box, no notice, and no undo. A refused text stays in the box."""
+    def ask(
+        self, request: gr.Request, text: Any, edited_id: Any, view: View | None, *settings: Any
+    ) -> tuple[Any, str, Any]:
+        """Takes a question, or another wording of a message; returns the emptied box, no notice, and no undo.
+
+        A refused text stays in the box.
+        """
         try:
             conversation = self._checked(view)
-            text = _clean(text)
+            text = clean(text)
             self._conversations.check_question(conversation, text)
             self._keep(conversation, settings)
-            self._tabs.enter(tab_of(request), conversation.id)
-            self._answers.ask(conversation, text)
+            self._tabs.enter(tab_of(request), conversation.owner, conversation.id)
+            if is_id(edited_id):
+                self._answers.edit(conversation, edited_id, text)
+            else:
+                self._answers.ask(conversation, text)
         except (Refused, InvalidSetting) as error:
-            return gr.skip(), _notice(request_language(request), error), gr.skip()
+            return gr.skip(), notice(request_language(request), error), gr.skip()
         return "", _NO_NOTICE, gr.update(visible=False)
 
     def asking(self, key: str) -> Callable[..., tuple[str, Any]]:
         """A handler that asks the question with this key, in the page's language."""
 
         def ask_starter(request: gr.Request, view: View | None, *settings: Any) -> tuple[str, Any]:
-            _box, notice, undo = self.ask(request, say(request_language(request), key), view, *settings)
-            return notice, undo
+            _box, said, undo = self.ask(request, say(request_language(request), key), "", view, *settings)
+            return said, undo
 
         return ask_starter
 
@@ -140,26 +139,34 @@ class Handlers:
         if conversation is not None:
             self._answers.stop(conversation.id)
 
-    def regenerate(self, request: gr.Request, message_id: Any, view: View | None, *settings: Any) -> str:
-        """Answers the same question again, beside the old answer; returns the notice."""
-        try:
-            conversation = self._checked(view)
-            self._keep(conversation, settings)
-            self._answers.regenerate(conversation, str(message_id))
-        except (Refused, InvalidSetting) as error:
-            return _notice(request_language(request), error)
-        return _NO_NOTICE
+    def act(
+        self, request: gr.Request, action: Any, message_id: Any, view: View | None, *settings: Any
+    ) -> tuple[Any, Any, Any, str, Any]:
+        """Does what a button of a message says.
 
-    def choose(self, message_id: Any, view: View | None, request: gr.Request) -> str:
-        """Shows another answer to the same question; returns the notice."""
+        Returns what `attach` does, and the box; nothing but a notice if it cannot be done.
+        """
+        nothing = gr.skip()
         try:
             conversation = self._checked(view)
-            if self._answers.running(conversation.id) is not None:
-                raise Refused("still_answering")
-            conversation.choose(str(message_id))
-        except Refused as refused:
-            return _notice(request_language(request), refused)
-        return _NO_NOTICE
+            message_id = message_id if is_id(message_id) else ""
+            self._keep(conversation, settings)
+            if action == "branch":
+                copied = self._conversations.branch(conversation, message_id)
+                return *self._entered(copied, request), _NO_NOTICE, nothing
+            if action == "take-back":
+                text = self._take_back(conversation)
+                return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, text
+            if action == "again":
+                self._answers.regenerate(conversation, message_id)
+            elif action == "continue":
+                self._answers.resume(conversation, message_id)
+            elif action == "choose":
+                self._check_idle(conversation)
+                conversation.choose(message_id)
+        except (Refused, InvalidSetting) as error:
+            return nothing, nothing, nothing, notice(request_language(request), error), nothing
+        return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, nothing
 
     # Looking
 
@@ -169,14 +176,14 @@ class Handlers:
         if conversation is None:
             return gr.skip(), _NO_NOTICE
         self._answers.stop(conversation.id)
-        conversation.clear()
-        return gr.update(visible=conversation.can_undo_clear), _NO_NOTICE
+        conversation.put_away()
+        return gr.update(visible=conversation.can_bring_back), _NO_NOTICE
 
     def undo_clear(self, view: View | None) -> Any:
         """Brings back what `clear` put away; returns the bar, hidden."""
         conversation = self._conversation(view)
         if conversation is not None:
-            conversation.undo_clear()
+            conversation.bring_back()
         return gr.update(visible=False)
 
     def show_earlier(self, request: gr.Request) -> None:
@@ -184,7 +191,7 @@ class Handlers:
         self._tabs.show_more(tab_of(request))
 
     def copy(self, message_id: Any, view: View | None) -> str:
-        """The answer as the model wrote it; empty if there is none."""
+        """The message as it was written; empty if there is none."""
         conversation = self._conversation(view)
         message = conversation.find(str(message_id)) if conversation is not None else None
         return message.text if message is not None else ""
@@ -194,7 +201,7 @@ class Handlers:
         try:
             self._keep(self._checked(view), settings)
         except (Refused, InvalidSetting) as error:
-            return _notice(request_language(request), error)
+            return notice(request_language(request), error)
         return _NO_NOTICE
 
     def reset_settings(self, view: View | None) -> tuple[Any, ...]:
@@ -205,26 +212,44 @@ class Handlers:
         conversation.settings = Settings()
         return settings_view(chat_model, Settings())
 
+    def _entered(self, conversation: Conversation, request: gr.Request) -> tuple[View, str, Any]:
+        """The tab shows this conversation from now on: its view, the id for the browser, and the undo bar."""
+        self._tabs.enter(tab_of(request), conversation.owner, conversation.id)
+        view = View(conversation.owner, conversation.id)
+        return view, conversation.id, gr.update(visible=conversation.can_bring_back)
+
     def _find_or_create(self, owner: str, conversation_id: Any, tab: str) -> Conversation:
-        if isinstance(conversation_id, str) and _ID.fullmatch(conversation_id):
+        if is_id(conversation_id):
             known = self._conversations.find(owner, conversation_id)
-            if known is not None:
+            if known is not None and known.record.deleted is None:
                 return known
         latest = self._conversations.latest(owner)
-        if latest is None or self._tabs.is_shown_elsewhere(tab, latest.id):
+        is_taken = latest is None or self._tabs.is_shown_elsewhere(tab, latest.id)
+        if latest is None or is_taken or (conversation_id == NEW_CONVERSATION and not latest.is_empty):
             return self._conversations.create(owner)
         return latest
 
+    def _take_back(self, conversation: Conversation) -> Any:
+        """Puts the last turn away; returns its question for the box."""
+        self._check_idle(conversation)
+        question = next((one for one in reversed(conversation.path()) if one.role == "user"), None)
+        if question is None:
+            return gr.skip()
+        conversation.put_away(question.parent_id)
+        return question.text
+
+    def _check_idle(self, conversation: Conversation) -> None:
+        if self._answers.running(conversation.id) is not None:
+            raise Refused("still_answering")
+
+    def _shown_in(self, tab: str, owner: str) -> Conversation | None:
+        return self._conversations.find(owner, self._tabs.shown_in(tab))
+
     def _conversation(self, view: View | None) -> Conversation | None:
-        if not isinstance(view, View):
-            return None
-        return self._conversations.find(view.owner, view.conversation_id)
+        return shown_conversation(self._conversations, view)
 
     def _checked(self, view: View | None) -> Conversation:
-        conversation = self._conversation(view)
-        if conversation is None:
-            raise Refused("no_conversation")
-        return conversation
+        return checked_conversation(self._conversations, view)
 
     def _keep(self, conversation: Conversation, settings: tuple[Any, ...]) -> None:
         chat_model = self._load.chat_model
@@ -232,15 +257,3 @@ class Handlers:
             kept = read_settings(settings, chat_model)
             if kept is not None:
                 conversation.settings = kept
-
-
-def _notice(language: Language, error: Refused | InvalidSetting) -> Fragment:
-    if isinstance(error, InvalidSetting):
-        return fill("notice", reason="invalid", text=str(error))
-    limit = "" if error.limit is None else f"{error.limit:,}"
-    return fill("notice", reason=error.reason, text=say(language, f"refused_{error.reason}", limit=limit))
-
-
-def _clean(text: Any) -> str:
-    """Text that can be stored and sent: no lone surrogates, which JSON may carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "") if isinstance(text, str) else ""

@@ -12,7 +12,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,16 +20,22 @@ from types import FrameType
 from model_loader.background_load import BackgroundLoad
 from model_loader.errors import InvalidSetting
 from model_loader.model_menu import ModelMenu
-from ui.chat.answer import Answers
-from ui.chat.conversations import Conversations
+from ui.chat.answers import Answers
+from ui.chat.conversation import Conversation
+from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
+from ui.web.history import HistoryHandlers
+from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers
 from ui.web.options import PageOptions
-from ui.web.page import build_page
+from ui.web.page import PageHandlers, build_page
+from ui.web.presets import PresetHandlers
+from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
@@ -59,19 +65,27 @@ class ServedPage:
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
         self.tabs = Tabs(max_shown)
-        self.answers = Answers(load, self.tabs.num_showing, options.linger_s)
-        self.conversations = Conversations(self._is_open)
         _check_port(options)
+        self.conversations = _open_conversations(options, self._is_open)
+        self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
         self._load = load
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
+        may_switch = menu is not None and options.may_switch_model
         self.blocks = build_page(
-            Handlers(load, self.conversations, self.answers, self.tabs),
-            CompletionHandlers(load),
-            ModelMenuHandlers(load, menu, self.answers) if menu is not None and options.may_switch_model else None,
+            PageHandlers(
+                Handlers(load, self.conversations, self.answers, self.tabs),
+                HistoryHandlers(self.conversations, self.answers),
+                MeterHandlers(load, self.conversations, self.answers),
+                PresetHandlers(load, self.conversations),
+                ReceiptHandlers(load, self.conversations),
+                CompletionHandlers(load),
+                ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
+            )
         )
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
+        self.conversations.start_saving()
 
     def close(self) -> None:
         """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
@@ -80,11 +94,16 @@ class ServedPage:
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.blocks.close(verbose=False)
+        self.conversations.close()
         self._load.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _is_open(self, conversation_id: str) -> bool:
         return self.tabs.num_showing(conversation_id) > 0 or self.answers.running(conversation_id) is not None
+
+    def _is_watched(self, conversation: Conversation) -> bool:
+        """Its reader may be looking at another conversation, and wants to find it answered on return."""
+        return self.tabs.is_here(conversation.owner)
 
     def _open_port(self, options: PageOptions) -> str:
         _app, url, _share_url = self.blocks.launch(
@@ -112,6 +131,18 @@ class ServedPage:
             head=page_head(),
         )
         return url
+
+
+def _open_conversations(options: PageOptions, is_open: Callable[[str], bool]) -> Conversations:
+    """The store that the options ask for.
+
+    Raises:
+        InvalidSetting: its file cannot be used.
+    """
+    if options.history is None:
+        return Conversations(is_open)
+    limits = StoreLimits(keeps_days=options.keep_days)
+    return Conversations(is_open, limits, Database(options.history))
 
 
 def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> ServedPage:
@@ -142,6 +173,8 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)
+    for line in _history_lines(page.conversations.database):
+        print(line, flush=True)
     printer = LoadPrinter(load, partial(print, flush=True))
     while not has_signal.wait(_LOOK_S):
         printer.poll()
@@ -195,6 +228,16 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
         frame_ancestors=frames,
         trusted_proxy=bool(frames),
     )
+
+
+def _history_lines(database: Database) -> list[str]:
+    """Where conversations are kept, for the terminal."""
+    if database.place is None:
+        return ["Conversations are kept in memory and end with this program."]
+    lines = [f"Conversations are kept in {database.place}"]
+    if database.set_aside is not None:
+        lines.append(f"The file that was there is damaged; it was set aside as {database.set_aside}")
+    return lines
 
 
 def _own_addresses() -> list[str]:

@@ -11,7 +11,8 @@ import gradio as gr
 from model_loader.errors import InvalidSetting
 from model_loader.loading.estimate import Estimate
 from model_loader.model_menu import ModelMenu
-from ui.chat.answer import Answers, ModelSource
+from ui.chat.answer import ModelSource
+from ui.chat.answers import Answers
 from ui.web.fragments import fill
 from ui.web.strings import Language, say
 from ui.web.wiring import I18N, LIGHT, STREAM, request_language

@@ -1,6 +1,7 @@
 """What the user asks of the page; its defaults are the ones that the command line quotes. Imports no gradio."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from model_loader.errors import InvalidSetting
 
@@ -16,6 +17,8 @@ class PageOptions:
         server_port: TCP port to listen on.
         inbrowser: whether to open the default browser once the port is open.
         allow_model_switch: whether the page may exchange the model although others can reach it.
+        history: the file that keeps conversations; None keeps them in memory.
+        keep_days: days after which an unused conversation is deleted; None keeps it.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
 
     Raises:
@@ -27,6 +30,8 @@ class PageOptions:
     inbrowser: bool = False
     linger_s: float = 10.0
     allow_model_switch: bool = False
+    history: Path | None = None
+    keep_days: float | None = None
 
     @property
     def may_switch_model(self) -> bool:
@@ -38,5 +43,7 @@ class PageOptions:
             raise InvalidSetting(f"--server-name is {self.server_name!r}; give an address such as 127.0.0.1.")
         if not 1 <= self.server_port <= 65_535:
             raise InvalidSetting(f"--server-port is {self.server_port}; give a number from 1 to 65,535.")
+        if self.keep_days is not None and not 0 < self.keep_days <= 36_500:
+            raise InvalidSetting(f"--keep-days is {self.keep_days:g}; give days above 0, up to 36,500.")
         if not 0 <= self.linger_s <= 3600:
             raise InvalidSetting(f"--linger is {self.linger_s}; give seconds from 0 to 3,600.")

@@ -14,11 +14,28 @@ import gradio as gr
 from ui.web.completion import CompletionHandlers, lay_out_completion, wire_completion
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
+from ui.web.history import HistoryHandlers, lay_out_history, wire_history
 from ui.web.markdown import LATEX_DELIMITERS
+from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_menu
-from ui.web.panel import SLIDER_STEPS, SLIDERS, slider_range
+from ui.web.panel import MORE_SLIDERS, SLIDER_STEP, SLIDER_STEPS, SLIDERS, slider_range
+from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
+from ui.web.receipts import ReceiptHandlers
 from ui.web.strings import STARTERS, say
 from ui.web.wiring import I18N, LIGHT, STREAM
+
+
+@dataclass(frozen=True)
+class PageHandlers:
+    """Everything that clicks on the page call. Without a `model_menu` the model cannot be exchanged from it."""
+
+    conversation: Handlers
+    history: HistoryHandlers
+    meter: MeterHandlers
+    presets: PresetHandlers
+    receipts: ReceiptHandlers
+    completion: CompletionHandlers
+    model_menu: ModelMenuHandlers | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,8 @@ class _Parts:
     owner: gr.Textbox
     conversation_id: gr.Textbox
     message_id: gr.Textbox
+    action: gr.Textbox
+    edited_id: gr.Textbox
     raw_text: gr.Textbox
     attached: gr.Markdown
     brand: gr.Markdown
@@ -38,7 +57,13 @@ class _Parts:
     chatbot: gr.Chatbot
     undo_bar: gr.Row
     undo: gr.Button
+    trashed: gr.Markdown
+    storage: gr.Markdown
     notice: gr.Markdown
+    meter: gr.Markdown
+    receipt: gr.Markdown
+    history: dict[str, Any]
+    presets: dict[str, Any]
     box: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -47,6 +72,9 @@ class _Parts:
     is_filled: gr.State
     system: gr.Textbox
     seed: gr.Number
+    stop_strings: gr.Textbox
+    prefill: gr.Textbox
+    thinks: gr.Checkbox
     sliders: list[gr.Slider]
     reset: gr.Button
     triggers: dict[str, gr.Button]
@@ -55,29 +83,38 @@ class _Parts:
     @property
     def settings(self) -> list[Any]:
         """The side panel as `read_settings` takes it."""
-        return [self.is_filled, self.system, self.seed, *self.sliders]
+        steering = [self.system, self.seed, self.stop_strings, self.prefill, self.thinks]
+        return [self.is_filled, *steering, *self.sliders]
 
 
-def build_page(
-    handlers: Handlers, completion: CompletionHandlers, model_menu: ModelMenuHandlers | None = None
-) -> gr.Blocks:
-    """The whole page; nothing in here takes time. Without a `model_menu` the model cannot be exchanged from it."""
+def build_page(handlers: PageHandlers) -> gr.Blocks:
+    """The whole page; nothing in here takes time."""
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
-        parts = _lay_out(has_model_menu=model_menu is not None)
-        attached = _wire_coming_and_going(page, parts, handlers)
-        if model_menu is not None:
-            wire_model_menu(attached, parts.model_menu, model_menu, lambda event: _watch_load(event, parts, handlers))
-        _wire_asking(parts, handlers)
-        _wire_looking(parts, handlers)
-        wire_completion(page, parts.completion, parts.settings, completion)
+        parts = _lay_out(has_model_menu=handlers.model_menu is not None)
+        attached = _wire_coming_and_going(page, parts, handlers.conversation)
+        if handlers.model_menu is not None:
+            wire_model_menu(
+                attached,
+                parts.model_menu,
+                handlers.model_menu,
+                lambda event: _watch_load(event, parts, handlers.conversation),
+            )
+        _wire_asking(parts, handlers.conversation)
+        _wire_looking(parts, handlers.conversation)
+        _wire_telling(parts, handlers)
+        wire_history(parts.history, parts.view, parts.trashed, parts.storage, handlers.history)
+        attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
+        wire_presets(parts.presets, parts.view, parts.notice, parts.settings, parts.reset, handlers.presets)
+        wire_completion(page, parts.completion, parts.settings, handlers.completion)
     return page
 
 
 def _lay_out(*, has_model_menu: bool) -> _Parts:
     hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
-    for name in ("owner", "conversation_id", "message_id", "raw_text"):
+    for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
     hidden["attached"] = gr.Markdown(visible="hidden", elem_id="attached")
+    history = lay_out_history()
     panel = _lay_out_panel(has_model_menu=has_model_menu)
     with gr.Column(elem_id="stage"):
         with gr.Row(elem_id="top"):
@@ -87,6 +124,7 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
                 gr.Button(I18N("mode_chat"), elem_id="mode-chat", size="sm")
             clear = gr.Button(I18N("clear"), elem_id="clear", size="sm")
         status = gr.Markdown("", elem_id="status")
+        storage = gr.Markdown("", elem_id="storage")
         with gr.Column(elem_id="welcome"):
             gr.Markdown(I18N("greeting"), elem_id="greeting")
             gr.Markdown(I18N("greeting_more"), elem_id="greeting-more")
@@ -108,7 +146,8 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         )
         dock = _lay_out_dock()
         completion = lay_out_completion()
-    tasks = ("refresh", "copy", "again", "choose", "earlier")
+    receipt = gr.Markdown("", elem_id="receipt")
+    tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
         brand=brand,
@@ -116,6 +155,9 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         status=status,
         starters=starters,
         chatbot=chatbot,
+        storage=storage,
+        receipt=receipt,
+        history=history,
         triggers=triggers,
         completion=completion,
         **dock,
@@ -130,7 +172,11 @@ def _lay_out_dock() -> dict[str, Any]:
         with gr.Row(elem_id="undo-bar", visible=False) as undo_bar:
             gr.Markdown(I18N("cleared"))
             undo = gr.Button(I18N("undo"), elem_id="undo", size="sm")
+        trashed = gr.Markdown("", elem_id="trashed")
         notice = gr.Markdown("", elem_id="notice")
+        with gr.Row(elem_id="editing"):
+            gr.Markdown(I18N("editing"))
+            gr.Button(I18N("cancel"), elem_id="cancel-edit", size="sm")
         with gr.Row(elem_id="composer"):
             box = gr.Textbox(
                 lines=1,
@@ -144,8 +190,18 @@ def _lay_out_dock() -> dict[str, Any]:
             )
             stop = gr.Button(I18N("stop"), elem_id="stop")
             send = gr.Button(I18N("send"), variant="primary", elem_id="send")
+        meter = gr.Markdown("", elem_id="meter")
         gr.Markdown(I18N("hint"), elem_id="hint")
-    return {"undo_bar": undo_bar, "undo": undo, "notice": notice, "box": box, "stop": stop, "send": send}
+    return {
+        "undo_bar": undo_bar,
+        "undo": undo,
+        "trashed": trashed,
+        "notice": notice,
+        "meter": meter,
+        "box": box,
+        "stop": stop,
+        "send": send,
+    }
 
 
 def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
@@ -153,24 +209,12 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
         gr.Markdown(I18N("settings"), elem_classes="panel-title")
         card = gr.Markdown("", elem_id="card")
         model_menu = lay_out_model_menu() if has_model_menu else {}
+        presets = lay_out_presets()
         system = gr.Textbox(
             label=I18N("system"), info=I18N("system_info"), lines=3, max_lines=10, interactive=False, elem_id="system"
         )
-        sliders = []
-        for name in SLIDERS:
-            low, high = slider_range(name)
-            slider = gr.Slider(
-                low,
-                high,
-                value=low,
-                step=SLIDER_STEPS[name],
-                label=I18N(name),
-                info=I18N(f"{name}_info"),
-                interactive=False,
-                elem_id=f"set-{name}",
-                buttons=[],
-            )
-            sliders.append(slider)
+        thinks = gr.Checkbox(label=I18N("thinks"), value=True, visible=False, interactive=False, elem_id="thinks")
+        sliders = [_slider(name) for name in SLIDERS]
         seed = gr.Number(
             value=None,
             precision=0,
@@ -180,8 +224,43 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
             interactive=False,
             elem_id="set-seed",
         )
+        with gr.Accordion(I18N("more_settings"), open=False, elem_id="more-settings"):
+            texts = [
+                gr.Textbox(
+                    label=I18N(name), info=I18N(f"{name}_info"), lines=2, max_lines=5, interactive=False,
+                    elem_id=f"set-{name}",
+                )
+                for name in ("stop_strings", "prefill")
+            ]  # fmt: skip
+            sliders += [_slider(name) for name in MORE_SLIDERS]
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
-    return {"card": card, "model_menu": model_menu, "system": system, "seed": seed, "sliders": sliders, "reset": reset}
+    return {
+        "card": card,
+        "model_menu": model_menu,
+        "presets": presets,
+        "system": system,
+        "thinks": thinks,
+        "seed": seed,
+        "stop_strings": texts[0],
+        "prefill": texts[1],
+        "sliders": sliders,
+        "reset": reset,
+    }
+
+
+def _slider(name: str) -> gr.Slider:
+    low, high = slider_range(name)
+    return gr.Slider(
+        low,
+        high,
+        value=low,
+        step=SLIDER_STEPS.get(name, SLIDER_STEP),
+        label=I18N(name),
+        info=I18N(f"{name}_info"),
+        interactive=False,
+        elem_id=f"set-{name}",
+        buttons=[],
+    )
 
 
 def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -> Any:
@@ -208,20 +287,26 @@ def _watch_load(event: Any, parts: _Parts, handlers: Handlers) -> Any:
 def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     view_and_settings = [parts.view, *parts.settings]
     asked = parts.send.click(
-        handlers.ask, [parts.box, *view_and_settings], [parts.box, parts.notice, parts.undo_bar], **LIGHT
+        handlers.ask,
+        [parts.box, parts.edited_id, *view_and_settings],
+        [parts.box, parts.notice, parts.undo_bar],
+        **LIGHT,
     )
     _show(asked, parts, handlers)
     for key, starter in zip(STARTERS, parts.starters, strict=True):
         ask_starter = handlers.asking(key)
         _show(starter.click(ask_starter, view_and_settings, [parts.notice, parts.undo_bar], **LIGHT), parts, handlers)
     parts.stop.click(handlers.stop, parts.view, None, **LIGHT)
-    again = parts.triggers["again"].click(
-        handlers.regenerate, [parts.message_id, *view_and_settings], parts.notice, **LIGHT
+    acted = parts.triggers["act"].click(
+        handlers.act,
+        [parts.action, parts.message_id, *view_and_settings],
+        [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box],
+        **LIGHT,
     )
-    _show(again, parts, handlers)
+    _show(acted, parts, handlers)
     changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
     gr.on(
-        [parts.system.blur, parts.seed.blur, *changed],
+        [parts.system.blur, parts.seed.blur, parts.stop_strings.blur, parts.prefill.blur, parts.thinks.input, *changed],
         handlers.keep_settings,
         view_and_settings,
         parts.notice,
@@ -235,10 +320,23 @@ def _wire_looking(parts: _Parts, handlers: Handlers) -> None:
     triggers = parts.triggers
     _show(parts.clear.click(handlers.clear, parts.view, [parts.undo_bar, parts.notice], **LIGHT), parts, handlers)
     _show(parts.undo.click(handlers.undo_clear, parts.view, parts.undo_bar, **LIGHT), parts, handlers)
-    chosen = triggers["choose"].click(handlers.choose, [parts.message_id, parts.view], parts.notice, **LIGHT)
-    _show(chosen, parts, handlers)
     _show(triggers["earlier"].click(handlers.show_earlier, None, None, **LIGHT), parts, handlers)
     triggers["copy"].click(handlers.copy, [parts.message_id, parts.view], parts.raw_text, **LIGHT)
+
+
+def _wire_telling(parts: _Parts, handlers: PageHandlers) -> None:
+    """What is said about a question before it is sent and about an answer after it."""
+    triggers = parts.triggers
+    triggers["measure"].click(
+        handlers.meter.measure,
+        [parts.box, parts.edited_id, parts.view, *parts.settings],
+        parts.meter,
+        trigger_mode="always_last",
+        **LIGHT,
+    )
+    message = [parts.message_id, parts.view]
+    triggers["receipt"].click(handlers.receipts.show, message, parts.receipt, **LIGHT)
+    triggers["reproduce"].click(handlers.receipts.reproduce, message, parts.receipt, **STREAM)
 
 
 def _show(changed: Any, parts: _Parts, handlers: Handlers) -> None:

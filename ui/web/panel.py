@@ -16,13 +16,21 @@ from model_loader.errors import InvalidSetting
 from model_loader.progress import LoadProgress
 from ui.chat.answer import ModelSource
 from ui.chat.conversation import Settings
+from ui.web.access import clean
 from ui.web.fragments import Fragment, fill
 from ui.web.strings import Language, say
 
-SLIDERS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
-SLIDER_STEPS = {"temperature": 0.05, "top_p": 0.01, "top_k": 1, "repetition_penalty": 0.01, "max_new_tokens": 1}
-NUM_SETTINGS = len(SLIDERS) + 3
-"""What `settings_view` gives before the reset button: whether they are known, system prompt, seed, sliders."""
+SLIDERS = ("temperature", "top_p", "top_k", "max_new_tokens")
+MORE_SLIDERS = ("repetition_penalty", "min_p", "presence_penalty", "frequency_penalty")
+ALL_SLIDERS = SLIDERS + MORE_SLIDERS
+SLIDER_STEPS = {"temperature": 0.05, "top_k": 1, "max_new_tokens": 1}
+SLIDER_STEP = 0.01
+NUM_SETTINGS = len(ALL_SLIDERS) + 6
+"""What `settings_view` gives before the reset button: whether they are known, system prompt, seed, stop strings,
+beginning, thinking, sliders."""
+_MAX_STOP_STRINGS = 16
+_MAX_STOP_CHARS = 200
+_MAX_PREFILL_CHARS = 4_000
 _WHOLE = ("top_k", "max_new_tokens", "seed")
 _SLIDER_HIGHS = {"top_k": 200.0}  # the range's own end would leave no room for the values people use
 _NO_STATUS = ""
@@ -76,35 +84,59 @@ def _status(language: Language, load: ModelSource, chat_model: ChatModel) -> str
 
 
 def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
-    """The settings as the next answer will use them: that they are known, system prompt, seed, sliders, reset."""
+    """The settings as the next answer will use them, in the order of `NUM_SETTINGS`, and the reset button."""
     system = chat_model.default_system if settings.system is None else settings.system
     sliders = []
-    for name in SLIDERS:
+    for name in ALL_SLIDERS:
         value = settings.sampling.get(name, getattr(chat_model.default_sampling, name))
         low, high = slider_range(name, chat_model.context_length)
         sliders.append(gr.update(value=value, minimum=low, maximum=max(high, value), interactive=True))
     seed = gr.update(value=settings.sampling.get("seed"), interactive=True)
-    return True, gr.update(value=system, interactive=True), seed, *sliders, gr.update(interactive=True)
+    stop = gr.update(value="\n".join(settings.stop), interactive=True)
+    prefill = gr.update(value=settings.prefill, interactive=True)
+    thinks = gr.update(value=settings.thinking is not False, visible=chat_model.can_switch_thinking, interactive=True)
+    steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks)
+    return True, *steering, *sliders, gr.update(interactive=True)
 
 
 def read_settings(values: Sequence[Any], chat_model: ChatModel) -> Settings | None:
     """What of the side panel differs from the model's defaults; None while the panel has not been filled.
 
     Raises:
-        InvalidSetting: a value is no number inside its range.
+        InvalidSetting: a value is no number inside its range, or a text is too long.
     """
-    is_filled, system, seed, *numbers = values
+    is_filled, system, seed, stop, prefill, thinks, *numbers = values
     if is_filled is not True:
         return None
     defaults = chat_model.default_sampling
     given: dict[str, float | int | None] = {
-        name: _number(name, number) for name, number in zip(SLIDERS, numbers, strict=True)
+        name: _number(name, number) for name, number in zip(ALL_SLIDERS, numbers, strict=True)
     }
     given["seed"] = None if seed is None else _number("seed", seed)
     defaults.changed(**given)  # raises for a value out of range
     changed = {name: value for name, value in given.items() if value != getattr(defaults, name)}
     has_own_system = isinstance(system, str) and system != chat_model.default_system
-    return Settings(system if has_own_system else None, changed)
+    is_quick = chat_model.can_switch_thinking and thinks is False
+    return Settings(
+        clean(system) if has_own_system else None,
+        changed,
+        _stop_strings(stop),
+        _short("prefill", clean(prefill), _MAX_PREFILL_CHARS),
+        False if is_quick else None,
+    )
+
+
+def _stop_strings(value: Any) -> tuple[str, ...]:
+    lines = tuple(line for line in clean(value).splitlines() if line)
+    if len(lines) > _MAX_STOP_STRINGS:
+        raise InvalidSetting(f"stop has {len(lines)} texts; give {_MAX_STOP_STRINGS} at most.")
+    return tuple(_short("stop", line, _MAX_STOP_CHARS) for line in lines)
+
+
+def _short(name: str, text: str, max_chars: int) -> str:
+    if len(text) > max_chars:
+        raise InvalidSetting(f"{name} has {len(text):,} characters; give {max_chars:,} at most.")
+    return text
 
 
 def _number(name: str, value: Any) -> float | int:

@@ -27,31 +27,34 @@ class Transcript:
 
     def render(self, conversation: Conversation, answer: Answer | None, max_shown: int) -> list[Shown]:
         """The newest messages of the branch on screen, at most about `max_shown`, beginning with a question."""
-        path = conversation.path()
-        first = _first_shown(path, max_shown)
+        before, messages = conversation.newest(max_shown)
         shown: list[Shown] = []
-        if first:
-            text = say(self._language, "earlier", messages=min(first, SHOWN_MESSAGES))
+        if before:
+            text = say(self._language, "earlier", messages=min(before, SHOWN_MESSAGES))
             shown.append(_block("assistant", fill("earlier", text=text)))
-        reads_from, left_out = (path[-1].reads_from, path[-1].left_out) if path else (None, 0)
-        for message in path[first:]:
+        reads_from, left_out = (messages[-1].reads_from, messages[-1].left_out) if messages else (None, 0)
+        for message in messages:
             if message.id == reads_from:
                 text = say(self._language, "left_out", messages=left_out)
                 shown.append(_block("assistant", fill("left_out", text=text)))
-            is_last = message is path[-1]
-            siblings = conversation.siblings(message.id) if is_last else ()
             live = answer.status if answer is not None and answer.message_id == message.id else None
+            is_last, siblings = message is messages[-1], conversation.siblings(message.id)
             shown += self._message(message, is_last, siblings, live)
         return shown
 
     def _message(
         self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...], live: AnswerStatus | None
     ) -> list[Shown]:
-        if message.role == "user":
-            return self._cached(message, (message,), lambda: [_block("user", normalise(message.text))])
         if message.state == "streaming":
             return self._live_answer(message, live or AnswerStatus("reading"))
-        return self._cached(message, (message, is_last, siblings), lambda: self._answer(message, is_last, siblings))
+        make = self._question if message.role == "user" else self._answer
+        return self._cached(message, (message, is_last, siblings), lambda: make(message, is_last, siblings))
+
+    def _question(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
+        actions = [self._action("edit", message.id, "edit"), *self._versions(message, siblings)]
+        foot = fill("question_foot", id=message.id, actions=join(actions))
+        blocks = [{"type": "text", "text": normalise(message.text)}, {"type": "text", "text": str(foot)}]
+        return [{"role": "user", "content": blocks}]
 
     def _cached(self, message: StoredMessage, key: tuple[object, ...], make: Any) -> list[Shown]:
         known = self._cache.get(message.id)
@@ -76,13 +79,27 @@ class Transcript:
             actions.append(self._action("copy", message.id, "copy"))
         if is_last:
             actions.append(self._action("again", message.id, "regenerate"))
-        if len(siblings) > 1:
-            at = siblings.index(message.id)
-            previous, following = siblings[at - 1], siblings[(at + 1) % len(siblings)]
-            actions.append(self._action("back", previous, "previous_answer"))
-            actions.append(fill("fact", text=f"{at + 1}/{len(siblings)}"))
-            actions.append(self._action("next", following, "next_answer"))
-        return actions
+            if message.is_unfinished:
+                actions.append(self._action("continue", message.id, "go_on"))
+        if message.text:
+            actions.append(self._action("edit", message.id, "edit_answer"))
+            actions.append(self._action("branch", message.id, "branch"))
+        if is_last:
+            actions.append(self._action("take-back", message.id, "take_back"))
+        if message.receipt is not None:
+            actions.append(self._action("receipt", message.id, "receipt"))
+        return actions + self._versions(message, siblings)
+
+    def _versions(self, message: StoredMessage, siblings: tuple[str, ...]) -> list[Fragment]:
+        if len(siblings) < 2:
+            return []
+        at = siblings.index(message.id)
+        previous, following = siblings[at - 1], siblings[(at + 1) % len(siblings)]
+        return [
+            self._action("back", previous, "previous_version"),
+            fill("fact", text=f"{at + 1}/{len(siblings)}"),
+            self._action("next", following, "next_version"),
+        ]
 
     def _action(self, action: str, message_id: str, label: str) -> Fragment:
         return fill("action", action=action, id=message_id, label=say(self._language, label))
@@ -106,6 +123,8 @@ class Transcript:
 def figures(language: Language, message: StoredMessage) -> list[str]:
     """What is said about an ended answer, in order: how it ended, tokens, tokens/s, time to the first token."""
     facts = []
+    if message.is_edited:
+        facts.append(say(language, "edited"))
     if message.state in ("stopped", "interrupted"):
         facts.append(say(language, message.state))
     usage = message.usage
@@ -137,14 +156,6 @@ def live_text(language: Language, status: AnswerStatus) -> str:
     if status.phase == "reading" and status.tokens:
         return say(language, "reading_tokens", read=f"{status.tokens_read:,}", tokens=f"{status.tokens:,}")
     return say(language, "writing" if status.phase == "loading" else status.phase)
-
-
-def _first_shown(path: tuple[StoredMessage, ...], max_shown: int) -> int:
-    """Position of the first message on screen: the oldest question among the newest `max_shown` messages."""
-    first = max(0, len(path) - max_shown)
-    while 0 < first < len(path) and path[first].role != "user":
-        first += 1
-    return first
 
 
 def _block(role: str, text: str) -> Shown:

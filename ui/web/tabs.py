@@ -12,6 +12,7 @@ _MAX_TABS = 2_000
 
 @dataclass(slots=True)
 class _Tab:
+    owner: str
     conversation_id: str
     max_shown: int
     is_following: bool = False
@@ -26,16 +27,16 @@ class Tabs:
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
 
-    def enter(self, tab_id: str, conversation_id: str) -> None:
-        """This tab shows that conversation now. Beyond 2,000 tabs the one that came first is forgotten."""
+    def enter(self, tab_id: str, owner: str, conversation_id: str) -> None:
+        """This owner's tab shows that conversation now. Beyond 2,000 tabs the one that came first is forgotten."""
         with self._lock:
             tab = self._tabs.get(tab_id)
             if tab is None:
                 while len(self._tabs) >= _MAX_TABS:
                     del self._tabs[next(iter(self._tabs))]
-                self._tabs[tab_id] = _Tab(conversation_id, self._shown_messages)
+                self._tabs[tab_id] = _Tab(owner, conversation_id, self._shown_messages)
             elif tab.conversation_id != conversation_id:
-                tab.conversation_id, tab.max_shown = conversation_id, self._shown_messages
+                tab.owner, tab.conversation_id, tab.max_shown = owner, conversation_id, self._shown_messages
 
     def leave(self, tab_id: str) -> None:
         """This tab was closed or reloaded."""
@@ -46,6 +47,17 @@ class Tabs:
         """How many tabs show the conversation."""
         with self._lock:
             return sum(tab.conversation_id == conversation_id for tab in self._tabs.values())
+
+    def shown_in(self, tab_id: str) -> str:
+        """Id of the conversation that the tab shows; "" if there is no such tab."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            return "" if tab is None else tab.conversation_id
+
+    def is_here(self, owner: str) -> bool:
+        """Whether the owner has a tab open, whatever it shows."""
+        with self._lock:
+            return any(tab.owner == owner for tab in self._tabs.values())
 
     def is_shown_elsewhere(self, tab_id: str, conversation_id: str) -> bool:
         """Whether a tab other than this one shows the conversation."""

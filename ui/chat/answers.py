@@ -1,0 +1,164 @@
+"""The running answers: what begins one, where to find it, and how all of them end.
+
+What comes in is a conversation and what is to be answered in it; what goes out is an `Answer` that runs. Each is saved
+before it begins and when it has ended. It knows no screens: it is told who watches.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from ui.chat.answer import Answer, ModelSource
+from ui.chat.conversation import Conversation
+from ui.chat.pace import ReadingPace
+from ui.chat.refusal import Refused
+
+_PATIENCE_S = 2.0
+
+
+class Answers:
+    """The running answers, at most one for each conversation.
+
+    Args:
+        source: where the model will be.
+        is_watched: whether somebody may still want an answer in this conversation.
+        linger_s: seconds an answer goes on while nobody does.
+        save: writes a conversation to the disk.
+
+    Attributes:
+        pace: how fast prompts have been read so far.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        is_watched: Callable[[Conversation], bool],
+        linger_s: float,
+        save: Callable[[Conversation], object] = lambda conversation: None,
+    ) -> None:
+        self.pace = ReadingPace()
+        self._source = source
+        self._is_watched = is_watched
+        self._linger_s = linger_s
+        self._save = save
+        self._lock = threading.Lock()
+        self._running: dict[str, Answer] = {}
+        self._is_closed = False
+
+    def ask(self, conversation: Conversation, text: str) -> Answer:
+        """Adds a question and begins to answer it.
+
+        Raises:
+            Refused: the conversation's last answer is still being written, or the program is ending.
+        """
+        return self._answer(conversation, lambda: conversation.add_user(text).id)
+
+    def edit(self, conversation: Conversation, message_id: str, text: str) -> Answer | None:
+        """Puts another wording beside a message; an edited question is answered, an edited answer stands.
+
+        Raises:
+            Refused: as `ask` does, or there is no such message.
+        """
+        message = conversation.find(message_id)
+        if message is None:
+            raise Refused("nothing_to_repeat")
+        if message.role == "user":
+            return self._answer(conversation, lambda: conversation.edit(message_id, text).id)
+        with self._lock:
+            self._check(conversation)
+            conversation.edit(message_id, text)
+        self._save(conversation)
+        return None
+
+    def regenerate(self, conversation: Conversation, message_id: str) -> Answer:
+        """Begins another answer beside one that has ended.
+
+        Raises:
+            Refused: as `ask` does, or there is no such answer.
+        """
+        message = conversation.find(message_id)
+        if message is None or message.role != "assistant" or message.parent_id is None:
+            raise Refused("nothing_to_repeat")
+        question_id = message.parent_id
+        return self._answer(conversation, lambda: question_id)
+
+    def resume(self, conversation: Conversation, message_id: str) -> Answer:
+        """Lets an answer that was cut or stopped go on from its last token.
+
+        Raises:
+            Refused: as `ask` does, or the answer is not the last one or has been finished.
+        """
+        message = conversation.find(message_id)
+        if message is None or not message.is_unfinished or conversation.record.head != message_id:
+            raise Refused("nothing_to_continue")
+        return self._start(conversation, lambda: conversation.resume_answer(message_id).id)
+
+    def running(self, conversation_id: str) -> Answer | None:
+        """The conversation's answer if it has not ended."""
+        with self._lock:
+            return self._running.get(conversation_id)
+
+    def stop(self, conversation_id: str) -> bool:
+        """Ends the conversation's answer and waits for that; False if there is none. May be called at any time."""
+        answer = self.running(conversation_id)
+        if answer is None:
+            return False
+        answer.end_as("stopped")
+        if not answer.wait(_PATIENCE_S):
+            answer.give_up()
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        """Refuses new questions and ends every answer as interrupted, those that hang as well."""
+        with self._lock:
+            self._is_closed = True
+        self.interrupt_all(timeout_s)
+
+    def interrupt_all(self, timeout_s: float) -> None:
+        """Ends every answer as interrupted, those that hang as well."""
+        with self._lock:
+            running = list(self._running.values())
+        for answer in running:
+            answer.end_as("interrupted")
+        deadline = time.monotonic() + timeout_s
+        for answer in running:
+            if not answer.wait(max(0.0, deadline - time.monotonic())):
+                answer.give_up()
+
+    def _answer(self, conversation: Conversation, find_question: Callable[[], str]) -> Answer:
+        def begin() -> str:
+            question_id = find_question()
+            self._save(conversation)  # the question is on the disk before anything is generated
+            return conversation.start_answer(question_id).id
+
+        return self._start(conversation, begin)
+
+    def _start(self, conversation: Conversation, begin: Callable[[], str]) -> Answer:
+        with self._lock:
+            self._check(conversation)
+            answer = Answer(
+                self._source,
+                conversation,
+                begin(),
+                is_watched=lambda: self._is_watched(conversation),
+                linger_s=self._linger_s,
+                on_end=self._forget,
+            )
+            self._running[conversation.id] = answer
+        answer.start()
+        return answer
+
+    def _check(self, conversation: Conversation) -> None:
+        if self._is_closed:
+            raise Refused("closing")
+        if conversation.id in self._running:
+            raise Refused("still_answering")
+
+    def _forget(self, answer: Answer) -> None:
+        message = answer.conversation.find(answer.message_id)
+        if message is not None and message.usage is not None:
+            self.pace.note(message.usage)
+        self._save(answer.conversation)
+        with self._lock:
+            if self._running.get(answer.conversation.id) is answer:
+                del self._running[answer.conversation.id]

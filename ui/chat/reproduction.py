@@ -1,0 +1,86 @@
+"""An answer made again in the same way, and compared with what came out before; nothing of it is kept."""
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+
+from model_loader.chat_format.chatml import Opening
+from model_loader.chat_format.messages import Message
+from model_loader.chat_model import ChatModel
+from model_loader.engine.request import Sampling
+from model_loader.errors import ModelLoaderError
+from model_loader.events import TextDelta
+from ui.chat.message import StoredMessage
+from ui.chat.receipt import Receipt, first_difference
+
+logger = logging.getLogger(__name__)
+
+
+class Reproduction:
+    """One run. Any thread may read it, stop it and wait for it.
+
+    Attributes:
+        error: why it failed, as a sentence for the user; "" if it did not.
+    """
+
+    def __init__(
+        self, chat_model: ChatModel, answer: StoredMessage, messages: Sequence[Message], receipt: Receipt
+    ) -> None:
+        self.error = ""
+        self._chat_model = chat_model
+        self._expected = answer.text
+        self._is_whole = answer.state == "complete"
+        self._messages = messages
+        self._receipt = receipt
+        self._pieces = [receipt.prefill]
+        self._is_stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reproduction", daemon=True)
+
+    def start(self) -> None:
+        """Begins. Call it once."""
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        """What has come out so far."""
+        return "".join(self._pieces)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._thread.is_alive()
+
+    @property
+    def difference(self) -> int | None:
+        """The position of the first character that differs from the answer before; None if there is none.
+
+        An answer that was stopped is compared as far as it goes.
+        """
+        ours = self.text if self._is_whole else self.text[: len(self._expected)]
+        return first_difference(ours, self._expected)
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._is_stopped.set()
+
+    def _run(self) -> None:
+        receipt = self._receipt
+        try:
+            sampling = Sampling(**receipt.sampling)
+            opening = Opening(receipt.prefill, thinking=receipt.thinking)
+            messages = self._chat_model.fit(self._messages, sampling, opening).messages
+            stream = self._chat_model.stream(messages, sampling, stop=tuple(receipt.stop), opening=opening)
+            with contextlib.closing(stream) as events:
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        self._pieces.append(event.text)
+                    if self._is_stopped.is_set() or not self._expected.startswith(self.text[: len(self._expected)]):
+                        return
+        except ModelLoaderError as error:
+            self.error = str(error)
+        except Exception:
+            fault_id = uuid.uuid4().hex[:8]
+            logger.exception("Reproduction failed, fault %s", fault_id)
+            self.error = f"Something went wrong in this program. Its log names this fault {fault_id}."

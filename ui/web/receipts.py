@@ -1,0 +1,113 @@
+"""The dialog that says how an answer was made, gives programs that ask for the same, and runs it again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from ui.chat.answer import ModelSource, as_prompt
+from ui.chat.conversations import Conversations
+from ui.chat.message import StoredMessage
+from ui.chat.receipt import Receipt, as_curl, as_python, request_body
+from ui.chat.reproduction import Reproduction
+from ui.web.access import View, is_id, shown_conversation
+from ui.web.fragments import Fragment, fill, join
+from ui.web.strings import Language, say
+from ui.web.wiring import request_language
+
+_LOOK_S = 0.2
+_EXCERPT_CHARS = 24
+
+
+class ReceiptHandlers:
+    """Shows receipts; runs at most one answer again for each conversation."""
+
+    def __init__(self, load: ModelSource, conversations: Conversations) -> None:
+        self._load = load
+        self._conversations = conversations
+
+    def show(self, request: gr.Request, message_id: Any, view: View | None) -> Fragment | str:
+        """The dialog; "" if there is no such answer or no receipt of it."""
+        path = self._path(message_id, view)
+        return _dialog(request_language(request), path, _page_address(request)) if path else ""
+
+    async def reproduce(self, request: gr.Request, message_id: Any, view: View | None) -> AsyncIterator[Fragment | str]:
+        """The dialog while the answer is made again, then with what came out."""
+        language, path, url = request_language(request), self._path(message_id, view), _page_address(request)
+        chat_model = self._load.chat_model
+        if not path or chat_model is None:
+            return
+        answer, receipt = path[-1], path[-1].receipt
+        assert receipt is not None
+        if chat_model.name != receipt.checkpoint:
+            yield _dialog(language, path, url, say(language, "other_model", name=chat_model.name), "other")
+            return
+        run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt)
+        run.start()
+        try:
+            while not run.has_ended:
+                yield _dialog(language, path, url, say(language, "reproducing"), "running")
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            run.stop()
+        yield _dialog(language, path, url, *_outcome(language, answer, run))
+
+    def _path(self, message_id: Any, view: View | None) -> tuple[StoredMessage, ...]:
+        conversation = shown_conversation(self._conversations, view)
+        path = conversation.path_to(message_id) if conversation is not None and is_id(message_id) else ()
+        return path if path and path[-1].receipt is not None else ()
+
+
+def _outcome(language: Language, answer: StoredMessage, run: Reproduction) -> tuple[str, str]:
+    if run.error:
+        return run.error, "other"
+    at = run.difference
+    if at is None:
+        return say(language, "identical", characters=f"{len(answer.text):,}"), "same"
+    ours, theirs = (text[at : at + _EXCERPT_CHARS] or "∅" for text in (run.text, answer.text))
+    return say(language, "differs", at=f"{at + 1:,}", ours=ours, theirs=theirs), "other"
+
+
+def _dialog(
+    language: Language, path: tuple[StoredMessage, ...], url: str, outcome: str = "", kind: str = "none"
+) -> Fragment:
+    answer, receipt = path[-1], path[-1].receipt
+    assert receipt is not None
+    body = request_body(receipt, as_prompt(receipt.system, path[:-1]))
+    programs = [
+        fill("receipt_program", label=say(language, "copy_curl"), copy=say(language, "copy"), code=as_curl(body, url)),
+        fill(
+            "receipt_program", label=say(language, "copy_python"), copy=say(language, "copy"), code=as_python(body, url)
+        ),
+    ]
+    again = fill("receipt_again", id=answer.id, label=say(language, "reproduce"), kind=kind, outcome=outcome)
+    return fill(
+        "receipt",
+        title=say(language, "receipt"),
+        close=say(language, "close"),
+        rows=join([fill("receipt_row", name=name, value=value) for name, value in _rows(language, receipt) if value]),
+        again=again,
+        programs=join(programs),
+    )
+
+
+def _rows(language: Language, receipt: Receipt) -> list[tuple[str, str]]:
+    sampling = ", ".join(f"{name} {value:g}" for name, value in receipt.sampling.items() if name != "seed")
+    return [
+        (say(language, "checkpoint"), receipt.checkpoint),
+        (say(language, "revision"), receipt.revision),
+        (say(language, "format"), receipt.precision),
+        (say(language, "template"), receipt.template_hash),
+        (say(language, "seed"), str(receipt.sampling.get("seed", ""))),
+        (say(language, "sampling"), sampling),
+        (say(language, "stop_strings"), ", ".join(map(repr, receipt.stop))),
+        (say(language, "prefill"), receipt.prefill),
+        (say(language, "system"), receipt.system),
+    ]
+
+
+def _page_address(request: gr.Request) -> str:
+    """Where the browser has reached this page; the guard has checked the name."""
+    scheme = request.request.url.scheme if request.request is not None else "http"
+    return f"{scheme}://{request.headers.get('host', '127.0.0.1:8000')}"
