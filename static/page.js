@@ -379,6 +379,7 @@
     keepPlace();
     if (hasChanged) {
       hasChanged = false;
+      relist();
       channel?.postMessage(read("sessionStorage", CONVERSATION));
     }
     // Gradio names every part by its source, which is HTML for ours, and puts a nameless button inside a button.

@@ -76,7 +76,7 @@ def open_page(served: ServedPage, page: Any) -> None:
 
 
 def last_answer(served: ServedPage) -> Any:
-    paths = [one.path() for one in served.conversations._by_id.values()]
+    paths = [one.path() for one in served.conversations._loaded.values()]
     return max((path[-1] for path in paths if path), key=lambda message: message.created)
 
 

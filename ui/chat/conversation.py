@@ -100,6 +100,7 @@ class Conversation:
     ) -> None:
         self._lock = threading.RLock()
         self._on_change = on_change
+        self._is_kept = True
         self._record = record or ConversationRecord(new_id(), owner)
         self._version = self._record_version = self._saved_version = 0
         self._messages: dict[str, StoredMessage] = {}
@@ -287,7 +288,7 @@ class Conversation:
         """What has changed since it was saved last; None if nothing has, or nothing was ever said in it."""
         with self._lock:
             is_saved = not self._unsaved and self._record_version <= self._saved_version
-            if is_saved or self.is_empty:
+            if is_saved or self.is_empty or not self._is_kept:
                 return None
             in_order = [one for one in self._messages if one in self._unsaved]
             return Changes(self._version, self._record, tuple(map(self._current, in_order)))
@@ -316,8 +317,7 @@ class Conversation:
     def let_go(self) -> None:
         """It was deleted: whatever still happens to it is kept nowhere."""
         with self._lock:
-            self._on_change = lambda conversation: None
-            self._unsaved.clear()
+            self._is_kept = False
 
     def _add(self, message: StoredMessage) -> StoredMessage:
         self._link(message)

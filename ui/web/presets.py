@@ -15,7 +15,7 @@ from ui.web.panel import NUM_SETTINGS, read_settings, settings_view
 from ui.web.strings import Language, say
 from ui.web.wiring import I18N, LIGHT, request_language
 
-_OURS = ("translator", "editor", "coder", "tutor")
+OUR_PRESETS = ("translator", "editor", "coder", "tutor")
 
 
 class PresetHandlers:
@@ -66,7 +66,8 @@ class PresetHandlers:
 
     def _all(self, language: Language, view: View | None) -> Mapping[str, Settings]:
         ours = {
-            say(language, f"preset_{name}"): Settings(system=say(language, f"preset_{name}_system")) for name in _OURS
+            say(language, f"preset_{name}"): Settings(system=say(language, f"preset_{name}_system"))
+            for name in OUR_PRESETS
         }
         own = self._conversations.presets(view.owner) if isinstance(view, View) else {}
         return {**ours, **own}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
-from ui.chat.answer import Answers
+from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.message import StoredMessage
 from ui.chat.refusal import Refused
@@ -28,7 +28,7 @@ class Room:
         self.model = ScriptedModel(script)
         self.load = ScriptedLoad(self.model, is_loaded=is_loaded)
         self.num_viewers = 1
-        self.answers = Answers(self.load, lambda _id: self.num_viewers, linger_s)  # type: ignore[arg-type]
+        self.answers = Answers(self.load, lambda _one: self.num_viewers > 0, linger_s)  # type: ignore[arg-type]
         self.conversation = Conversation("owner")
 
     @property
@@ -264,3 +264,78 @@ def test_closing_ends_everything_as_interrupted_and_refuses_more() -> None:
     with pytest.raises(Refused, match="closing"):
         room.answers.ask(room.conversation, "more")
     room.model.released.set()
+
+
+def test_the_question_is_saved_before_the_model_is_asked() -> None:
+    room = Room(Script(answer="yes", tokens_per_s=FAST))
+    seen: list[tuple[int, int]] = []
+
+    def save(conversation: Conversation) -> None:
+        seen.append((len(conversation.path()), len(room.model.prompts)))
+
+    room.answers = Answers(room.load, lambda _one: True, 10.0, save)  # type: ignore[arg-type]
+    room.ask()
+    assert seen[0] == (1, 0)
+    assert seen[-1] == (2, 1)
+
+
+def test_an_edited_question_is_answered_beside_the_old_one() -> None:
+    room = Room(Script(answer=lambda question: f"about {question}", tokens_per_s=FAST))
+    room.ask("old")
+    room.ask("after it")
+    first = room.conversation.path()[0]
+    answer = room.answers.edit(room.conversation, first.id, "new")
+    assert answer is not None
+    assert answer.wait(5)
+    assert [one.text for one in room.conversation.path()] == ["new", "about new"]
+    assert [one.content for one in room.model.prompts[-1]][1:] == ["new"]
+    room.conversation.choose(first.id)
+    assert [one.text for one in room.conversation.path()] == ["old", "about old", "after it", "about after it"]
+
+
+def test_an_edited_answer_stands_as_the_user_wrote_it_and_is_read_by_the_next_turn() -> None:
+    room = Room(Script(answer="wrong", tokens_per_s=FAST))
+    wrong = room.ask()
+    assert room.answers.edit(room.conversation, wrong.id, "right") is None
+    assert (room.last.text, room.last.is_edited, room.last.receipt) == ("right", True, None)
+    room.ask("and then?")
+    assert [one.content for one in room.model.prompts[-1]][1:] == ["hello", "right", "and then?"]
+
+
+def test_a_stopped_answer_goes_on_where_it_was() -> None:
+    room = Room(Script(answer="word " * 400, tokens_per_s=100))
+    room.answers.ask(room.conversation, "hello")
+    eventually(lambda: len(room.last.text) > 20)
+    room.answers.stop(room.conversation.id)
+    stopped = room.last
+    room.model.script = Script(answer="and the end.", tokens_per_s=FAST)
+    answer = room.answers.resume(room.conversation, stopped.id)
+    assert answer.wait(5)
+    assert room.last.id == stopped.id
+    assert room.last.text == stopped.text + "and the end."
+    assert room.last.state == "complete"
+    assert room.model.openings[-1].text == stopped.text
+    with pytest.raises(Refused, match="nothing_to_continue"):
+        room.answers.resume(room.conversation, stopped.id)
+
+
+def test_settings_reach_the_model_and_are_written_on_the_receipt() -> None:
+    room = Room(Script(answer="and so on", tokens_per_s=FAST))
+    sampling = {"temperature": 0.1, "seed": 5}
+    room.conversation.settings = Settings("Be brief.", sampling, ("END",), "Sure: ", thinking=False)
+    message = room.ask()
+    assert message.text == "Sure: and so on"
+    assert room.model.openings[-1].text == "Sure: "
+    assert room.model.openings[-1].thinking is False
+    receipt = message.receipt
+    assert receipt is not None
+    assert (receipt.system, receipt.stop, receipt.prefill) == ("Be brief.", ("END",), "Sure: ")
+    assert receipt.sampling["seed"] == 5
+    assert receipt.sampling["temperature"] == 0.1
+
+
+def test_the_pace_of_reading_is_learned_from_answers() -> None:
+    room = Room(Script(answer="yes", tokens_per_s=FAST))
+    assert room.answers.pace.expect_s(100) is None
+    room.ask("q" * 50)
+    assert room.answers.pace.expect_s(100) is not None

@@ -84,23 +84,23 @@ def test_choosing_a_message_of_another_conversation_changes_nothing() -> None:
     assert texts(conversation) == ["q", "a"]
 
 
-def test_clear_puts_the_branch_away_and_undo_brings_it_back() -> None:
+def test_a_branch_is_put_away_and_brought_back() -> None:
     conversation = Conversation("owner")
     talk(conversation, "q", "a")
-    conversation.clear()
+    conversation.put_away()
     assert texts(conversation) == []
-    assert conversation.can_undo_clear
-    conversation.undo_clear()
+    assert conversation.can_bring_back
+    conversation.bring_back()
     assert texts(conversation) == ["q", "a"]
-    assert not conversation.can_undo_clear
+    assert not conversation.can_bring_back
 
 
 def test_a_question_after_clear_starts_afresh_and_ends_the_offer_to_undo() -> None:
     conversation = Conversation("owner")
     _, answer_id = talk(conversation, "old", "o")
-    conversation.clear()
+    conversation.put_away()
     talk(conversation, "new", "n")
-    conversation.undo_clear()
+    conversation.bring_back()
     assert texts(conversation) == ["new", "n"]
     assert conversation.find(answer_id) is not None
 
@@ -108,9 +108,9 @@ def test_a_question_after_clear_starts_afresh_and_ends_the_offer_to_undo() -> No
 def test_clearing_twice_still_undoes_to_the_conversation() -> None:
     conversation = Conversation("owner")
     talk(conversation, "q", "a")
-    conversation.clear()
-    conversation.clear()
-    conversation.undo_clear()
+    conversation.put_away()
+    conversation.put_away()
+    conversation.bring_back()
     assert texts(conversation) == ["q", "a"]
 
 

@@ -56,9 +56,9 @@ class Served:
 
     def begin_again(self, script: Script) -> None:
         """As if it had just been opened."""
-        for conversation in self.page.conversations._by_id.values():
+        for conversation in list(self.page.conversations._loaded.values()):
             self.page.answers.stop(conversation.id)
-        self.page.conversations._by_id.clear()
+            self.page.conversations.delete_everything(conversation.owner)
         self.model.begin_again(script)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Served:
 
     def paths(self) -> list[tuple[StoredMessage, ...]]:
         """The branches on screen of all conversations that are not empty."""
-        conversations = self.page.conversations._by_id.values()
+        conversations = self.page.conversations._loaded.values()
         return [path for path in (one.path() for one in conversations) if path]
 
     def path(self) -> tuple[StoredMessage, ...]:

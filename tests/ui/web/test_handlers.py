@@ -7,14 +7,26 @@ from typing import Any
 import pytest
 
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
-from ui.chat.answer import Answers
+from ui.chat.answers import Answers
 from ui.chat.conversations import Conversations, StoreLimits
-from ui.web.handlers import Handlers, View
+from ui.web.access import View
+from ui.web.handlers import Handlers
 from ui.web.strings import say
 from ui.web.tabs import Tabs
 
 ALICE, BOB = "a" * 32, "b" * 32
-SETTINGS = (False, "", None, 0, 0, 0, 0, 0)
+SETTINGS = (False, "", None, "", "", True, 0, 0, 0, 0, 0, 0, 0, 0)
+"""Filled or not, system prompt, seed, stop strings, beginning, thinking; then the sliders in the order of the panel."""
+
+
+def panel(**changes: Any) -> tuple[Any, ...]:
+    """What the side panel sends once it is filled."""
+    values: dict[str, Any] = {
+        "system": "", "seed": None, "stop": "", "prefill": "", "thinks": True, "temperature": 0.7, "top_p": 0.8,
+        "top_k": 20, "max_new_tokens": 256, "repetition_penalty": 1.05, "min_p": 0, "presence_penalty": 0,
+        "frequency_penalty": 0,
+    }  # fmt: skip
+    return (True, *{**values, **changes}.values())
 
 
 def request_of(tab: str, language: str = "en") -> Any:
@@ -28,15 +40,15 @@ class Desk:
         self.model = ScriptedModel(script or Script(answer="yes", tokens_per_s=2000))
         load: Any = ScriptedLoad(self.model)
         self.tabs = Tabs(60)
-        self.answers = Answers(load, self.tabs.num_showing, linger_s=10.0)
         self.conversations = Conversations(lambda one: self.tabs.num_showing(one) > 0, limits)
+        self.answers = Answers(load, lambda one: self.tabs.is_here(one.owner), 10.0, self.conversations.save)
         self.handlers = Handlers(load, self.conversations, self.answers, self.tabs)
 
     def attach(self, owner: Any, conversation_id: Any, tab: str) -> View:
         return self.handlers.attach(owner, conversation_id, request_of(tab))[0]
 
     def ask(self, text: Any, view: Any, tab: str, settings: tuple[Any, ...] = SETTINGS) -> tuple[Any, str, Any]:
-        return self.handlers.ask(request_of(tab), text, view, *settings)
+        return self.handlers.ask(request_of(tab), text, "", view, *settings)
 
     def finish(self, view: View) -> None:
         answer = self.answers.running(view.conversation_id)
@@ -71,9 +83,10 @@ def test_a_foreign_conversation_is_treated_as_a_missing_one() -> None:
     assert desk.handlers.copy(before[-1].id, forged) == ""
     desk.handlers.clear(forged)
     desk.handlers.stop(forged)
-    desk.handlers.regenerate(request_of("his"), before[-1].id, forged, *SETTINGS)
-    desk.handlers.choose(before[-1].id, forged, request_of("his"))
+    for action in ("again", "choose", "continue", "branch", "take-back"):
+        desk.handlers.act(request_of("his"), action, before[-1].id, forged, *SETTINGS)
     desk.ask("into hers", forged, "his")
+    desk.handlers.ask(request_of("his"), "another wording", before[0].id, forged, *SETTINGS)
     assert conversation.path() == before
 
 
@@ -134,21 +147,26 @@ def test_lone_surrogates_are_replaced_before_anything_is_stored() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        (True, "", None, float("nan"), 1, 0, 1, 10),
-        (True, "", None, "0.5", 1, 0, 1, 10),
-        (True, "", None, 0.5, 7, 0, 1, 10),
-        (True, "", None, 0.5, 1, 0, 1, 1e12),
-        (True, "", None, None, 1, 0, 1, 10),
-        (True, "", None, True, 1, 0, 1, 10),
-        (True, "", -1, 0.5, 1, 0, 1, 10),
-        (True, "", 1.5, 0.5, 1, 0, 1, 10),
-        (True, "", "7", 0.5, 1, 0, 1, 10),
+        {"temperature": float("nan")},
+        {"temperature": "0.5"},
+        {"temperature": None},
+        {"temperature": True},
+        {"top_p": 7},
+        {"max_new_tokens": 1e12},
+        {"presence_penalty": 3},
+        {"min_p": -1},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": "7"},
+        {"stop": "x\n" * 17},
+        {"stop": "x" * 201},
+        {"prefill": "x" * 4001},
     ],
 )
-def test_forged_settings_are_refused_and_nothing_is_asked(settings: tuple[Any, ...]) -> None:
+def test_forged_settings_are_refused_and_nothing_is_asked(settings: dict[str, Any]) -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    _box, notice, _undo = desk.ask("hello", view, "tab", settings)
+    _box, notice, _undo = desk.ask("hello", view, "tab", panel(**settings))
     assert "is-invalid" in notice
     assert desk.model.prompts == []
 
@@ -156,18 +174,23 @@ def test_forged_settings_are_refused_and_nothing_is_asked(settings: tuple[Any, .
 def test_a_seed_is_kept_and_an_empty_one_draws_afresh() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    for seed in (7, None):
-        desk.ask("hello", view, "tab", (True, "", seed, 0.7, 0.8, 20, 1.05, 256))
+    for seed in (7, None, None):
+        desk.ask("hello", view, "tab", panel(seed=seed))
         desk.finish(view)
-        assert desk.model.samplings[-1].seed == seed
+    first, *others = [one.seed for one in desk.model.samplings if one is not None]
+    assert first == 7
+    assert None not in others
+    assert others[0] != others[1]
 
 
 def test_settings_of_a_panel_that_was_never_filled_are_not_taken() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    desk.ask("hello", view, "tab", (False, "evil", 9, 9, 9, 9, 9, 9))
+    desk.ask("hello", view, "tab", (False, "evil", 9, "", "", True, 9, 9, 9, 9, 9, 9, 9, 9))
     desk.finish(view)
-    assert desk.model.samplings[-1] == desk.model.default_sampling
+    sampling = desk.model.samplings[-1]
+    assert sampling is not None
+    assert sampling.changed(seed=None) == desk.model.default_sampling
     assert desk.model.prompts[-1][0].content == desk.model.default_system
 
 
@@ -206,12 +229,12 @@ def test_a_second_follower_of_a_tab_leaves_it_to_the_first() -> None:
 def test_messages_are_in_the_language_of_the_request() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    _box, notice, _undo = desk.handlers.ask(request_of("tab", "ja"), "", view, *SETTINGS)
+    _box, notice, _undo = desk.handlers.ask(request_of("tab", "ja"), "", "", view, *SETTINGS)
     assert say("ja", "refused_empty") in notice
 
 
 def test_too_many_open_conversations_are_refused_with_a_notice() -> None:
-    desk = Desk(limits=StoreLimits(max_conversations_per_owner=1))
+    desk = Desk(limits=StoreLimits(max_conversations_per_owner=1, drops_oldest=True))
     desk.attach(ALICE, "", "one")
     view, attached, _undo, notice = desk.handlers.attach(ALICE, "", request_of("two"))
     assert attached == ""

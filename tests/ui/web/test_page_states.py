@@ -194,7 +194,14 @@ def test_the_conversation_never_travels_from_the_browser(serve: Callable[..., Se
     chatbots = {one for one, kind in kinds.items() if kind == "chatbot"}
     assert len(chatbots) == 1
     for dependency in config["dependencies"]:
-        assert {kinds[one] for one in dependency["inputs"]} <= {"textbox", "number", "slider", "state"}
+        assert {kinds[one] for one in dependency["inputs"]} <= {
+            "textbox",
+            "number",
+            "slider",
+            "checkbox",
+            "dropdown",
+            "state",
+        }
         assert dependency["api_visibility"] == "private"
         assert not dependency["js"]
         if chatbots & set(dependency["outputs"]):

@@ -10,7 +10,8 @@ import pytest
 from model_loader.progress import Stage
 from ui.chat.refusal import Reason
 from ui.web import strings
-from ui.web.panel import SLIDERS
+from ui.web.panel import ALL_SLIDERS
+from ui.web.presets import OUR_PRESETS
 from ui.web.strings import LANGUAGES, STARTERS, language_of, say, static_strings
 
 TABLE = strings._TABLE
@@ -33,9 +34,14 @@ def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py") if path.name != "strings.py")
     keys = set(re.findall(r'I18N\("(\w+)"\)', code)) | set(re.findall(r'say\([^",]+, "(\w+)"', code))
     keys |= {f"loading_{stage}" for stage in get_args(Stage)} | {f"refused_{reason}" for reason in get_args(Reason)}
-    keys |= {*STARTERS, *SLIDERS, *(f"{name}_info" for name in SLIDERS)}
+    explained = (*ALL_SLIDERS, "stop_strings", "prefill")
+    keys |= {*STARTERS, *explained, *(f"{name}_info" for name in explained)}
+    keys |= {f"preset_{name}{part}" for name in OUR_PRESETS for part in ("", "_system")}
+    keys |= {f"group_{name}" for name in ("pinned", "today", "yesterday", "week", "earlier")}
     keys |= {"stopped", "interrupted", "reading", "thinking", "writing"}
-    keys |= {"title", "tokens", "token", "copy", "regenerate", "previous_answer", "next_answer"}
+    keys |= {"title", "tokens", "token", "copy", "regenerate", "previous_version", "next_version"}
+    keys |= {"edit", "edit_answer", "go_on", "branch", "take_back", "receipt"}  # what an action is called
+    keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations"}
     assert keys == set(TABLE)
 
 

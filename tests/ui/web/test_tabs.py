@@ -5,8 +5,8 @@ from ui.web.tabs import Tabs
 
 def test_a_conversation_is_watched_while_a_tab_shows_it() -> None:
     tabs = Tabs(60)
-    tabs.enter("one", "conversation")
-    tabs.enter("two", "conversation")
+    tabs.enter("one", "owner", "conversation")
+    tabs.enter("two", "owner", "conversation")
     assert tabs.num_showing("conversation") == 2
     assert tabs.is_shown_elsewhere("one", "conversation")
     tabs.leave("one")
@@ -17,19 +17,19 @@ def test_a_conversation_is_watched_while_a_tab_shows_it() -> None:
 
 def test_a_tab_that_turns_to_another_conversation_begins_at_its_end() -> None:
     tabs = Tabs(60)
-    tabs.enter("one", "first")
+    tabs.enter("one", "owner", "first")
     tabs.show_more("one")
     assert tabs.max_shown("one") == 120
-    tabs.enter("one", "first")
+    tabs.enter("one", "owner", "first")
     assert tabs.max_shown("one") == 120
-    tabs.enter("one", "second")
+    tabs.enter("one", "owner", "second")
     assert tabs.max_shown("one") == 60
     assert tabs.num_showing("first") == 0
 
 
 def test_one_follower_at_a_time_and_news_make_it_go_on() -> None:
     tabs = Tabs(60)
-    tabs.enter("one", "conversation")
+    tabs.enter("one", "owner", "conversation")
     assert tabs.begin_following("one")
     assert not tabs.begin_following("one")
     assert not tabs.may_stop_following("one")
@@ -39,7 +39,7 @@ def test_one_follower_at_a_time_and_news_make_it_go_on() -> None:
 
 def test_a_follower_that_dies_makes_room_for_the_next() -> None:
     tabs = Tabs(60)
-    tabs.enter("one", "conversation")
+    tabs.enter("one", "owner", "conversation")
     assert tabs.begin_following("one")
     tabs.abandon_following("one")
     assert tabs.begin_following("one")
@@ -54,5 +54,5 @@ def test_a_tab_that_was_never_entered_is_not_followed() -> None:
 def test_invented_tabs_cannot_grow_without_end() -> None:
     tabs = Tabs(60)
     for number in range(2_100):
-        tabs.enter(str(number), "conversation")
+        tabs.enter(str(number), "owner", "conversation")
     assert tabs.num_showing("conversation") == 2_000
