@@ -22,6 +22,7 @@ AREA_FILES = (
     "models",
     "command_line",
     "page",
+    "conversations",
     "settings",
     "show",
     "follow_ups",

@@ -19,7 +19,7 @@ DEPENDENT_TOPICS = frozenset(
 )
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
-_NUM_TURNS_WEIGHTS = (66, 20, 9, 3, 1, 0.5, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
+_NUM_TURNS_WEIGHTS = (80, 14, 4, 1, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
 _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
 _KEYWORDS_SHARE = 0.3
@@ -99,9 +99,9 @@ class DialogueWriter:
         if draw < (0.68 if name else 0.5 if last else 0.15):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.78 if name else 0.67 if last else 0.47):
+        if draw < (0.78 if name else 0.67 if last else 0.50):
             return self._unrelated(language), self._answer("refuse", language), name
-        if draw < (0.785 if name else 0.675 if last else 0.48):
+        if draw < (0.785 if name else 0.675 if last else 0.51):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choices(self._topics, self._weights)[0].name
         return self._question(topic, language), self._answer(topic, language), name

@@ -16,7 +16,7 @@ _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 _PHRASE = re.compile(r"<(\w+)>")
 _SLOT = re.compile(r"\[(\w+)\]")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_STRANGE_WORD_SHARE = 0.1
+_STRANGE_WORD_SHARE = 0.05
 """How often a word that means nothing stands in a question: the words around it decide what it is about."""
 
 
