@@ -306,13 +306,16 @@
     }
   }
 
-  // What the question in the box would cost, a moment after the last key.
-  const MEASURED_AFTER_MS = 350;
-  let measuring = 0;
-  function measureSoon() {
-    clearTimeout(measuring);
-    measuring = setTimeout(() => click("#do-measure"), MEASURED_AFTER_MS);
+  // What the question in the box would cost, and what is found, a moment after the last key.
+  function afterTyping(task, pause_ms) {
+    let waiting = 0;
+    return () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(task, pause_ms);
+    };
   }
+  const measureSoon = afterTyping(() => click("#do-measure"), 350);
+  const searchSoon = afterTyping(relist, 150);
 
   // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
   // the end for 300 ms after every update, which is always while an answer streams.
@@ -424,6 +427,7 @@
     const box = composer();
     box.addEventListener("input", measureSoon);
     $("#history").addEventListener("keydown", walk);
+    $("#history-search").addEventListener("input", searchSoon);
     if (isNarrow() && $("#history.open")) click("#history .toggle-button");
     box.setAttribute("enterkeyhint", "send");
     const draft = read("sessionStorage", DRAFT);

@@ -91,7 +91,7 @@ class HistoryHandlers:
     def _list(self, language: Language, view: View, search: str, is_trash: bool, num_shown: int) -> Fragment:
         found = self._conversations.listing(view.owner, search, is_trash=is_trash, limit=num_shown + 1)
         pieces: list[Fragment] = []
-        if is_trash:
+        if is_trash and found:
             days = f"{self._conversations.limits.trash_days:g}"
             pieces.append(fill("history_note", text=say(language, "trash_note", days=days)))
         group = ""
@@ -102,7 +102,7 @@ class HistoryHandlers:
             group = belongs_to
             pieces.append(self._entry(language, view, one, is_trash))
         if not found:
-            empty = "nothing_found" if search.strip() or is_trash else "no_conversations"
+            empty = "nothing_found" if search.strip() else "trash_empty" if is_trash else "no_conversations"
             pieces.append(fill("history_note", text=say(language, empty)))
         if len(found) > num_shown:
             pieces.append(fill("history_more", text=say(language, "more_conversations")))
@@ -159,10 +159,7 @@ def wire_history(
 ) -> None:
     """Which click calls which handler; `parts` are those of `lay_out_history`."""
     inputs, outputs = [view, parts["search"], parts["place"], parts["pages"]], [parts["listed"], storage]
-    gr.on(
-        [parts["list"].click, parts["search"].input], handlers.show, inputs, outputs,
-        trigger_mode="always_last", **LIGHT,
-    )  # fmt: skip
+    parts["list"].click(handlers.show, inputs, outputs, trigger_mode="always_last", **LIGHT)
     changed = parts["history"].click(
         handlers.change, [parts["history_action"], parts["target_id"], parts["target_text"], view], undo, **LIGHT
     )

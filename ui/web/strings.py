@@ -281,6 +281,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "really": ("Really? This cannot be undone.", "确定吗？此操作无法撤销。", "本当に？元に戻せません。"),
     "more_conversations": ("Show more", "显示更多", "もっと表示"),
     "nothing_found": ("Nothing found.", "没有找到。", "見つかりませんでした。"),
+    "trash_empty": ("The trash is empty.", "回收站是空的。", "ごみ箱は空です。"),
     "no_conversations": ("Your conversations will appear here.", "你的对话会显示在这里。", "会話はここに並びます。"),
     "trash_note": (
         "What is here is deleted for good after {days} days.",

@@ -27,9 +27,9 @@ FAST = 400
 
 def talk(page: Any, served: Served, text: str) -> None:
     """Asks and waits until the answer is there."""
-    before = sum(len(path) for path in served.paths())
+    before = len(served.model.prompts)
     ask(page, text)
-    eventually(lambda: sum(len(path) for path in served.paths()) > before)
+    eventually(lambda: len(served.model.prompts) > before)
     eventually(lambda: all(path[-1].state != "streaming" for path in served.paths()))
     wait_until_answered(page)
 
@@ -86,9 +86,9 @@ def test_a_deleted_conversation_can_be_brought_back_at_once_and_from_the_trash(
     expect(entry(page, "Precious")).to_have_count(1)
     page.click("#empty-trash")
     page.click("#really")
-    expect(page.locator("#history .entry")).to_have_count(0)
+    expect(page.locator("#history .history-note")).to_have_text("The trash is empty.")
     page.click("#from-trash")
-    expect(page.locator("#history .history-note")).to_be_visible()
+    expect(page.locator("#history .history-note")).to_have_text("Your conversations will appear here.")
 
 
 def test_an_answer_goes_on_while_its_reader_is_elsewhere(page: Any, serve: Callable[..., Served]) -> None:
@@ -271,9 +271,9 @@ def test_everything_is_there_again_after_the_program_was_started_anew(page: Any,
     page.wait_for_selector("body[data-attached=yes]")
     ask(page, "Will it last?")
     wait_until_answered(page)
+    page.goto("about:blank")  # an open page would go on asking for the program
     served.close()
     gc.collect()
-    page.page_errors.clear()  # the connection was lost
     again = start()
     page.goto(again.url)
     page.wait_for_selector("body[data-attached=yes]")
