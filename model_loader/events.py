@@ -1,13 +1,13 @@
 """What flows from a model to its reader: immutable values, the vocabulary every front end shares.
 
-A stream is any mix of `Waiting`, `ReasoningDelta` and `TextDelta`, then exactly one `Finished`. Joining the text of
+A stream is any mix of `Waiting`, `ReasoningDelta`, `TextDelta`, `ToolCall` and scores, then exactly one `Finished`. Joining the text of
 all `TextDelta` gives the whole answer. An error is raised where the stream is read.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,47 @@ class ReasoningDelta:
     """The next piece of what the model thinks before it answers, never empty, always whole characters."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a function to be called.
+
+    Attributes:
+        name: of the function.
+        arguments: a JSON object as text, exactly as the model wrote it.
+    """
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """How likely one token was, before penalties and temperature.
+
+    Attributes:
+        token: its bytes; half a character is possible, control tokens have their name.
+        logprob: natural logarithm of its probability; None for the first token of a text.
+        top: the likeliest tokens at its place with theirs, likeliest first.
+    """
+
+    token: bytes
+    logprob: float | None
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of the next tokens, if they were asked for; they come before the text that the tokens complete.
+
+    Attributes:
+        tokens: in order.
+        is_prompt: whether they are the prompt's tokens; those come once, before everything else.
+    """
+
+    tokens: tuple[TokenScore, ...]
+    is_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +113,8 @@ class Finished:
     """The end of an answer.
 
     Attributes:
-        reason: "stop" when the model ended its turn or a stop string appeared, "length" when `max_new_tokens` did.
+        reason: "stop" when the model ended its turn or a stop string appeared, "length" when `max_new_tokens` did,
+            "tool_calls" when it waits for the results of its calls.
         usage: what the request cost.
     """
 
@@ -80,4 +122,4 @@ class Finished:
     usage: Usage
 
 
-Event = Waiting | TextDelta | ReasoningDelta | Finished
+Event = Waiting | TextDelta | ReasoningDelta | ToolCall | Scores | Finished
