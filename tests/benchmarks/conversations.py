@@ -251,12 +251,18 @@ def many_readers() -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a table and one line of JSON; with a command, the part of a process of its own."""
+    """Measures; with a command, plays the part of a process of its own."""
     match sys.argv[1:]:
         case ["serve", port]:
-            return serve(int(port))
+            serve(int(port))
         case ["fill", folder]:
-            return print(json.dumps(fill(Path(folder))))
+            print(json.dumps(fill(Path(folder))))
+        case _:
+            measure()
+
+
+def measure() -> None:
+    """Everything, one part after the other."""
     parser = argparse.ArgumentParser(description="Measures conversations: the disk, long ones, many readers.")
     parser.add_argument("--kills", type=int, default=200, help="how often to kill a writing program")
     given = parser.parse_args()

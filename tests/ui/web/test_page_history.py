@@ -281,3 +281,25 @@ def test_everything_is_there_again_after_the_program_was_started_anew(page: Any,
     expect(entry(page, "Will it last?")).to_have_count(1)
     again.close()
     gc.collect()
+
+
+def test_thoughts_stream_fold_when_they_end_and_can_be_switched_off(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="So it is.", reasoning="hm " * 60, tokens_per_s=60), can_switch_thinking=True)
+    served.open(page)
+    ask(page, "Why <think>?")
+    expect(page.locator("#chatbot .thought-group")).to_contain_text("hm hm")
+    shoot(page, "thinking")
+    wait_until_answered(page)
+    expect(answers(page).last).to_contain_text("So it is.")
+    expect(page.locator("#chatbot .thought-group")).to_contain_text(re.compile(r"Thought for [\d.]+ s"))
+    expect(page.locator("#chatbot .thought-group .thought")).to_have_count(0)
+    expect(page.locator("#chatbot .user-row")).to_contain_text(re.compile("Why <\u2060?think>"))
+    page.locator("#chatbot .thought-group .title").click()
+    expect(page.locator("#chatbot .thought-group")).to_contain_text("hm hm hm")
+    assert served.model.openings[-1].thinking is None
+    page.click("#panel .toggle-button")
+    page.uncheck("#thinks input")
+    page.click("#panel .toggle-button")
+    talk(page, served, "Now without")
+    assert served.model.openings[-1].thinking is False
+    assert [one.content for one in served.model.prompts[-1] if one.role == "assistant"] == ["So it is."]
