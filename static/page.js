@@ -307,15 +307,15 @@
   }
 
   // What the question in the box would cost, and what is found, a moment after the last key.
-  function afterTyping(task, pause_ms) {
+  function afterAPause(task, pauseMs) {
     let waiting = 0;
     return () => {
       clearTimeout(waiting);
-      waiting = setTimeout(task, pause_ms);
+      waiting = setTimeout(task, pauseMs);
     };
   }
-  const measureSoon = afterTyping(() => click("#do-measure"), 350);
-  const searchSoon = afterTyping(relist, 150);
+  const measureSoon = afterAPause(() => click("#do-measure"), 350);
+  const searchSoon = afterAPause(relist, 150);
 
   // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
   // the end for 300 ms after every update, which is always while an answer streams.
@@ -356,6 +356,8 @@
 
   // What is shown decides what can be done: one look at the messages after each change of them.
   const SETTLED_MS = 120;
+  const relistSoon = afterAPause(relist, SETTLED_MS);
+  let seen = "";
   function look(hasLooked = false) {
     const chatbot = $("#chatbot");
     const answering = $("#chatbot .foot.live") ? "yes" : "no";
@@ -368,7 +370,6 @@
       } else {
         if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
         dataset.answering = answering;
-        setTimeout(relist, answering === "yes" ? 0 : SETTLED_MS);
         $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
       }
     }
@@ -380,10 +381,13 @@
       watchScrolling(box);
     }
     keepPlace();
-    if (hasChanged) {
+    const rows = document.querySelectorAll("#chatbot .message-row").length;
+    const newest = `${rows} ${[...document.querySelectorAll("#chatbot .foot")].at(-1)?.className}`;
+    if (newest !== seen) {
+      seen = newest;
+      relistSoon();
+      if (hasChanged) channel?.postMessage(read("sessionStorage", CONVERSATION));
       hasChanged = false;
-      relist();
-      channel?.postMessage(read("sessionStorage", CONVERSATION));
     }
     // Gradio names every part by its source, which is HTML for ours, and puts a nameless button inside a button.
     for (const part of chatbot.querySelectorAll('[aria-label*="<div class"]')) part.removeAttribute("aria-label");

@@ -217,6 +217,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "{tokens} トークン中 {read} まで読みました",
     ),
     "thinking": ("Thinking", "正在思考", "考えています"),
+    "thinking_since": ("Thinking for {seconds} s", "已思考 {seconds} 秒", "考え始めて {seconds} 秒"),
     "thought": ("Thought for {seconds} s", "思考了 {seconds} 秒", "{seconds} 秒考えました"),
     "writing": ("Writing", "正在书写", "書いています"),
     "token": ("{tokens} token", "{tokens} 个 token", "{tokens} トークン"),

@@ -41,7 +41,7 @@ def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
     keys |= {"stopped", "interrupted", "reading", "thinking", "writing"}
     keys |= {"title", "tokens", "token", "copy", "regenerate", "previous_version", "next_version"}
     keys |= {"edit", "edit_answer", "go_on", "branch", "take_back", "receipt"}  # what an action is called
-    keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations"}
+    keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations", "trash_empty"}
     assert keys == set(TABLE)
 
 
