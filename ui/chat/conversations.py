@@ -25,6 +25,8 @@ _EXPIRE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
 _MAX_LOADED = 64
 """Conversations kept in memory that nobody looks at and that are saved."""
+_FRESH_S = 60.0
+"""An empty conversation is nowhere but in memory, and its tab needs a moment to say that it shows it."""
 _MAX_PRESETS = 100
 _MAX_NAME_CHARS = 80
 
@@ -306,7 +308,8 @@ class Conversations:
         self._loaded[conversation.id] = conversation
         spare = len(self._loaded) - _MAX_LOADED
         for one in list(self._loaded.values()) if spare > 0 else ():
-            if one is not conversation and one.unsaved() is None and not self._is_open(one.id):
+            is_fresh = one.is_empty and time.time() - one.record.created < _FRESH_S
+            if one is not conversation and one.unsaved() is None and not is_fresh and not self._is_open(one.id):
                 self._forget(one.id)
                 spare -= 1
                 if spare <= 0:
