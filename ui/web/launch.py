@@ -37,6 +37,7 @@ from ui.web.page import PageHandlers, build_page
 from ui.web.presets import PresetHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
+from ui.web.sessions import keep_sessions_lean
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
 from ui.web.wiring import I18N
@@ -83,6 +84,7 @@ class ServedPage:
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
             )
         )
+        keep_sessions_lean()
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
         self.conversations.start_saving()
