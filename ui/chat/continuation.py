@@ -7,12 +7,12 @@ or has failed. It knows no conversation and no widgets.
 import contextlib
 import logging
 import threading
-import uuid
 
 from model_loader.chat_model import ChatModel
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Finished, FinishReason, TextDelta, Usage
+from ui.chat.fault import log_fault
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,5 @@ class Continuation:
                         return
         except ModelLoaderError as error:
             self.error = str(error)
-        except Exception:
-            self.fault_id = uuid.uuid4().hex[:8]
-            logger.exception("Continuation failed, fault %s", self.fault_id)
+        except Exception as error:
+            self.fault_id = log_fault(logger, "Continuation failed", error)

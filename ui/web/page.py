@@ -21,6 +21,7 @@ from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_
 from ui.web.panel import MORE_SLIDERS, SLIDER_STEP, SLIDER_STEPS, SLIDERS, slider_range
 from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
 from ui.web.receipts import ReceiptHandlers
+from ui.web.shield import shield_handlers
 from ui.web.strings import STARTERS, say
 from ui.web.wiring import I18N, LIGHT, STREAM
 
@@ -106,6 +107,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
         attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
         wire_presets(parts.presets, parts.view, parts.notice, parts.settings, parts.reset, handlers.presets)
         wire_completion(page, parts.completion, parts.settings, handlers.completion)
+    shield_handlers(page)
     return page
 
 
