@@ -13,9 +13,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import FrameType
+
+from starlette.middleware import Middleware
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.errors import InvalidSetting
@@ -27,6 +28,7 @@ from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
+from ui.web.event_check import EventCheck
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers
@@ -43,6 +45,7 @@ from ui.web.theme import page_theme
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
+_END_S = 9.0
 _ANSWERS_END_S = 3.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
@@ -55,6 +58,7 @@ class ServedPage:
     Attributes:
         url: where it is.
         conversations, answers, tabs: what it shows; tests look at them.
+        has_saved: whether everything is on the disk, once it is being closed.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ServedPage:
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
         self.tabs = Tabs(max_shown)
+        self.has_saved = False
         _check_port(options)
         self.conversations = _open_conversations(options, self._is_open)
         self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
@@ -95,6 +100,8 @@ class ServedPage:
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
             time.sleep(0.05)
+        self.conversations.save_all()
+        self.has_saved = self.conversations.problem is None
         self.blocks.close(verbose=False)
         self.conversations.close()
         self._load.close()
@@ -106,6 +113,12 @@ class ServedPage:
     def _is_watched(self, conversation: Conversation) -> bool:
         """Its reader may be looking at another conversation, and wants to find it answered on return."""
         return self.tabs.is_here(conversation.owner)
+
+    def _num_values(self) -> dict[int, int]:
+        return {number: len(event.inputs) for number, event in self.blocks.fns.items()}
+
+    def _has_joined(self, session: str) -> bool:
+        return session in self.blocks._queue.pending_messages_per_session
 
     def _open_port(self, options: PageOptions) -> str:
         _app, url, _share_url = self.blocks.launch(
@@ -127,7 +140,11 @@ class ServedPage:
             state_session_capacity=500,
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
-            app_kwargs={"lifespan": guard_whole_app(page_policy(options, os.environ)), "openapi_url": None},
+            app_kwargs={
+                "lifespan": guard_whole_app(page_policy(options, os.environ)),
+                "middleware": [Middleware(EventCheck, num_values=self._num_values, has_joined=self._has_joined)],
+                "openapi_url": None,
+            },
             i18n=I18N,
             theme=page_theme(),
             head=page_head(),
@@ -159,7 +176,7 @@ def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | No
 
 
 def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> int:
-    """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
+    """Serves the page until SIGINT, SIGTERM or SIGHUP; a second one ends it at once. Returns the exit status.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
@@ -171,18 +188,30 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
             os._exit(1)
         has_signal.set()
 
-    page = launch_page(load, options, menu)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    print(f"The page is at {page.url}", flush=True)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, end)
+    page = launch_page(load, options, menu)
+    _say(f"The page is at {page.url}")
     for line in _history_lines(page.conversations.database):
-        print(line, flush=True)
-    printer = LoadPrinter(load, partial(print, flush=True))
+        _say(line)
+    printer = LoadPrinter(load, _say)
     while not has_signal.wait(_LOOK_S):
         printer.poll()
-    print("Ending; unfinished answers are kept as they are.", flush=True)
-    page.close()
+    _say("Ending; unfinished answers are kept as they are.")
+    ending = threading.Thread(target=page.close, name="ending", daemon=True)
+    ending.start()
+    ending.join(_END_S)
+    if ending.is_alive():  # a model that hangs, most likely: what it has written is saved by now
+        os._exit(0 if page.has_saved else 1)
     return 0
+
+
+def _say(line: str) -> None:
+    """To the terminal, if there still is one: the page goes on without it."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def page_head() -> str:
