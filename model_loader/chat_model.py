@@ -5,32 +5,46 @@ module knows stop strings and reasoning, and no user interface. Importing it imp
 """
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from model_loader.chat_format.answer_reader import AnswerReader, TextReader
 from model_loader.chat_format.chatml import IM_END, NO_OPENING, ChatML, Opening
-from model_loader.chat_format.detokenizer import Vocabulary
-from model_loader.chat_format.messages import Message, check_conversation
-from model_loader.checkpoint.context_length import (
-    explain_context_length,
-    parse_long_context,
-    set_context_length,
-    switch_long_context,
-)
-from model_loader.checkpoint.hub import ANY_HUB, HubOptions
-from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
-from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
-from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting, NotEnoughMemory
+from model_loader.chat_format.detokenizer import Detokenizer, Vocabulary
+from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse, check_conversation
+from model_loader.checkpoint.context_length import explain_context_length
+from model_loader.checkpoint.resolve import Checkpoint
+from model_loader.defaults import default_sampling, eos_ids, is_completion_model
+from model_loader.engine.request import EngineActivity, Request, Sampling, Token
+from model_loader.errors import ContextLengthExceeded
 from model_loader.events import Event, Finished, Waiting
-from model_loader.loading.estimate import advise
-from model_loader.loading.placement import LoadOptions, Placement, choose_placement
-from model_loader.progress import LoadProgress, ReportProgress
+from model_loader.loading.placement import Placement
 
 if TYPE_CHECKING:
     from model_loader.engine.engine import Engine
     from model_loader.loading.load import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a program may ask of an answer beyond how it is sampled.
+
+    Attributes:
+        logit_bias: what is added to the logits of these ids.
+        top_logprobs: how many of the likeliest tokens are told with each token; None tells no scores at all.
+        has_prompt_scores: whether the scores of the prompt's tokens come before everything else.
+        json_schema: the answer is JSON of this schema; an empty one allows any object.
+    """
+
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    top_logprobs: int | None = None
+    has_prompt_scores: bool = False
+    json_schema: Mapping[str, Any] | None = None
+
+
+NO_CONTROLS = Controls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,7 @@ class ChatModel:
         self._engine = engine
         self._format = ChatML(loaded.tokenizer, loaded.checkpoint.chat_template)
         self._vocabulary = Vocabulary(loaded.tokenizer)
-        self._stop_ids = self._format.stop_ids | _eos_ids(loaded.checkpoint)
+        self._stop_ids = self._format.stop_ids | eos_ids(loaded.checkpoint)
         self._is_completion_model = is_completion_model(loaded.checkpoint, loaded.tokenizer.token_to_id(IM_END))
         self.default_sampling = default_sampling(loaded.checkpoint)
 
@@ -118,6 +132,25 @@ class ChatModel:
         """Whether it can be asked to answer without thinking first."""
         return self._format.can_switch_thinking
 
+    @property
+    def activity(self) -> EngineActivity:
+        """How busy the engine is now."""
+        return self._engine.activity
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether it was taught to call functions in a way that is known here."""
+        return False
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text in which nothing is a control token."""
+        return self._format.encode_text(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens and halves of characters have none."""
+        detokenizer = Detokenizer(self._vocabulary)
+        return "".join(map(detokenizer.feed, ids))
+
     def measure(
         self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
     ) -> PromptCost:
@@ -131,7 +164,13 @@ class ChatModel:
         room = self._max_prompt_tokens(sampling)
         return PromptCost(len(prompt_ids), self._engine.num_known(prompt_ids, owner), room, fitted.left_out)
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> Fitted:
+    def fit(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        opening: Opening = NO_OPENING,
+        tools: ToolUse = NO_TOOLS,
+    ) -> Fitted:
         """Leaves out whole turns, oldest first, until prompt and answer fit the window.
 
         The system message and the last question always stay.
@@ -161,6 +200,8 @@ class ChatModel:
         stop: Sequence[str] = (),
         opening: Opening = NO_OPENING,
         owner: str = "",
+        tools: ToolUse = NO_TOOLS,
+        controls: Controls = NO_CONTROLS,
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
 
@@ -170,6 +211,8 @@ class ChatModel:
             stop: texts that end the answer; they are no part of it.
             opening: how the answer begins; the events go on from there.
             owner: whose conversation it is: owners take turns, and what was read for one is never reused for another.
+            tools: the functions that the answer may call.
+            controls: what else is asked of it.
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
@@ -181,7 +224,13 @@ class ChatModel:
         yield from self._generate(prompt_ids, sampling, reader, owner, self._shared_tokens(messages))
 
     def complete(
-        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
+        self,
+        text: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        owner: str = "",
+        controls: Controls = NO_CONTROLS,
     ) -> Generator[Event]:
         """How a text goes on, as events: no roles, no system message; for base checkpoints above all.
 
@@ -191,7 +240,8 @@ class ChatModel:
             GenerationFailed, EngineStopped: as the engine says.
         """
         reader = TextReader(self._format, self._vocabulary, stop)
-        yield from self._generate(self._format.encode_text(text), sampling, reader, owner)
+        prompt_ids = self.encode(text) if isinstance(text, str) else list(text)
+        yield from self._generate(prompt_ids, sampling, reader, owner)
 
     def _generate(
         self,
@@ -239,102 +289,6 @@ class ChatModel:
             raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, limit)
 
 
-def open_chat_model(
-    checkpoint: str, options: LoadOptions, report: ReportProgress, *, hub: HubOptions = ANY_HUB
-) -> ChatModel:
-    """Finds, places and loads a checkpoint, and computes one token with it. Takes seconds to minutes.
-
-    Args:
-        checkpoint: a folder, a hub name or "builtin".
-        options: what the user asks of the placement.
-        report: told of every stage, from this thread.
-        hub: where hub names are looked up.
-
-    Raises:
-        ModelLoaderError: one of its classes, as each step says.
-    """
-    report(LoadProgress("download"))
-    resolved = resolve_checkpoint(
-        checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total))), hub
-    )
-    default_sampling(resolved)  # raises for defaults that cannot be
-    resolved = _with_context(resolved, options)
-    report(LoadProgress("libraries"))
-    from model_loader.engine.engine import Engine  # torch and transformers: seconds
-    from model_loader.loading.hardware import probe_hardware
-    from model_loader.loading.load import load_model
-
-    hardware = probe_hardware()
-    try:
-        placement = choose_placement(resolved, hardware, options)
-    except NotEnoughMemory as error:
-        raise NotEnoughMemory(f"{error}{advise(checkpoint, hardware, options)}") from None
-    loaded = load_model(resolved, placement, report)
-    chat_model = ChatModel(loaded, Engine(loaded))
-    report(LoadProgress("warm_up"))
-    try:
-        _warm_up(chat_model)
-    except BaseException:
-        chat_model.close()
-        raise
-    return chat_model
-
-
-def _with_context(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
-    """The checkpoint with the window that the options ask for."""
-    config = checkpoint.config
-    if options.long_context is not None:
-        config = switch_long_context(config, parse_long_context(options.long_context))
-    if options.context_length is None:
-        return replace(checkpoint, config=config)
-    defaults = {name: value for name, value in checkpoint.generation_config.items() if name != "max_window_size"}
-    return replace(checkpoint, config=set_context_length(config, options.context_length), generation_config=defaults)
-
-
-def default_sampling(checkpoint: Checkpoint) -> Sampling:
-    """The sampling that a checkpoint's generation config asks for; what it leaves open changes nothing.
-
-    The length is capped so that half of a small window stays free for the conversation.
-
-    Raises:
-        CheckpointDamaged: a value is out of range.
-    """
-    config = checkpoint.generation_config
-    given = {name: config[name] for name in SAMPLING_RANGES if config.get(name) is not None}
-    if not config.get("do_sample", False):
-        given["temperature"] = 0.0
-    longest = max(1, min(DEFAULT_MAX_NEW_TOKENS, checkpoint.context_length // 2))
-    try:
-        sampling = Sampling(**{"max_new_tokens": longest, **given})
-    except InvalidSetting as error:
-        raise CheckpointDamaged(f"{checkpoint.folder / 'generation_config.json'}: {error}") from None
-    return sampling.changed(max_new_tokens=min(sampling.max_new_tokens, longest))
-
-
-def is_completion_model(checkpoint: Checkpoint, im_end_id: int | None) -> bool:
-    """Whether the files describe a base model: Qwen-1 says so, later families let `<|im_end|>` end only a chat."""
-    chat_format = checkpoint.generation_config.get("chat_format")
-    if chat_format is not None:
-        return bool(chat_format == "raw")
-    return im_end_id not in _eos_ids(checkpoint)
-
-
-def _warm_up(chat_model: ChatModel) -> None:
-    """One greedy token: the first pass is the slowest, and weights that compute no numbers show at once."""
-    greedy = chat_model.default_sampling.changed(max_new_tokens=1, temperature=0.0)
-    for _event in chat_model.stream([Message("user", "Hello")], greedy):
-        pass
-
-
-def _eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    value = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
-    return frozenset(value if isinstance(value, list) else [] if value is None else [value])
-
-
 def _later_questions(turns: Sequence[Message], first: int) -> list[int]:
     """Positions after `first` at which a user's turn begins."""
     return [at for at in range(first + 1, len(turns)) if turns[at].role == "user"]
-
-
-def _gb_of(done: int, total: int) -> str:
-    return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"

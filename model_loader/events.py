@@ -1,7 +1,7 @@
 """What flows from a model to its reader: immutable values, the vocabulary every front end shares.
 
-A stream is any mix of `Waiting`, `ReasoningDelta`, `TextDelta`, `ToolCall` and scores, then exactly one `Finished`. Joining the text of
-all `TextDelta` gives the whole answer. An error is raised where the stream is read.
+A stream is any mix of `Waiting`, `ReasoningDelta`, `TextDelta`, `ToolCall` and `Scores`, then exactly one `Finished`.
+Joining the text of all `TextDelta` gives the whole answer. An error is raised where the stream is read.
 """
 
 from dataclasses import dataclass

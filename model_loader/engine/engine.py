@@ -17,7 +17,7 @@ import torch
 
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.pace import Pace
-from model_loader.engine.request import Logprob, Request, Token
+from model_loader.engine.request import EngineActivity, Logprob, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
@@ -63,6 +63,15 @@ class Engine:
         """Requests that are running or waiting."""
         with self._changed:
             return len(self._running) + len(self._waiting)
+
+    @property
+    def activity(self) -> EngineActivity:
+        """How busy it is now."""
+        with self._changed:
+            used = sum(job.request.max_tokens for job in self._running)
+            return EngineActivity(
+                len(self._running), len(self._waiting), self.plan.num_slots, used, self.plan.max_tokens
+            )
 
     @property
     def plan(self) -> SlotPlan:
