@@ -122,9 +122,11 @@ class ChatML:
         return ids + self.opening_ids(opening)
 
     def _encode_turn(self, turn: Turn) -> list[int]:
+        start = (self._im_start_id, *self.encode_text(turn.role))
         end = () if turn.is_open else (self._im_end_id,)
-        start = (self._im_start_id, *self.encode_text(turn.role), *self._newline_ids)
-        return [*start, *self.encode_parts(turn.parts), *end]
+        if turn.joins_newline:
+            return [*start, *self.encode_parts(("\n", *turn.parts)), *end]
+        return [*start, *self._newline_ids, *self.encode_parts(turn.parts), *end]
 
     def marker_id(self, text: str) -> int | None:
         """The id of an added token; None where the tokenizer has none of that text."""
