@@ -22,7 +22,13 @@ from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
-from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.errors import (
+    ContextLengthExceeded,
+    EngineStopped,
+    GenerationFailed,
+    InvalidSetting,
+    ModelLoaderError,
+)
 from model_loader.events import FinishReason, Usage, Waiting
 from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
@@ -385,7 +391,7 @@ def _is_fatal(error: Exception) -> bool:
 
 def _for_reader(error: Exception) -> Exception:
     """The error as the reader gets it: ours as it is, memory and anything unforeseen as `GenerationFailed`."""
-    if isinstance(error, GenerationFailed | EngineStopped):
+    if isinstance(error, ModelLoaderError):
         return error.with_traceback(None)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return GenerationFailed("The memory ran out during this answer. Shorten the conversation and ask again.")
