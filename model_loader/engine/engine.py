@@ -148,7 +148,7 @@ class Engine:
             unknown = next((each for each in ids if not 0 <= each < vocab_size), None)
             if unknown is not None:
                 raise InvalidSetting(
-                    f"The {name} holds the token id {unknown}; the model's vocabulary goes from 0 to {vocab_size - 1}."
+                    f"The {name} holds the token id {unknown}, outside 0 to {vocab_size - 1:,}, the model's vocabulary."
                 )
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
