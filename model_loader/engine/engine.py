@@ -17,12 +17,18 @@ import torch
 
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.pace import Pace
-from model_loader.engine.request import Logprob, Request, Token
+from model_loader.engine.request import EngineActivity, Logprob, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
-from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.errors import (
+    ContextLengthExceeded,
+    EngineStopped,
+    GenerationFailed,
+    InvalidSetting,
+    ModelLoaderError,
+)
 from model_loader.events import FinishReason, Usage, Waiting
 from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
@@ -63,6 +69,15 @@ class Engine:
         """Requests that are running or waiting."""
         with self._changed:
             return len(self._running) + len(self._waiting)
+
+    @property
+    def activity(self) -> EngineActivity:
+        """How busy it is now."""
+        with self._changed:
+            used = sum(job.request.max_tokens for job in self._running)
+            return EngineActivity(
+                len(self._running), len(self._waiting), self.plan.num_slots, used, self.plan.max_tokens
+            )
 
     @property
     def plan(self) -> SlotPlan:
@@ -130,9 +145,10 @@ class Engine:
     def _check(self, request: Request) -> None:
         vocab_size = self._loaded.vocab_size
         for name, ids in (("prompt", request.prompt_ids), ("logit_bias", tuple(request.logit_bias))):
-            if not all(0 <= each < vocab_size for each in ids):
+            unknown = next((each for each in ids if not 0 <= each < vocab_size), None)
+            if unknown is not None:
                 raise InvalidSetting(
-                    f"The {name} holds a token id outside 0 to {vocab_size - 1:,}, the model's vocabulary."
+                    f"The {name} holds the token id {unknown}, outside 0 to {vocab_size - 1:,}, the model's vocabulary."
                 )
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
@@ -375,7 +391,7 @@ def _is_fatal(error: Exception) -> bool:
 
 def _for_reader(error: Exception) -> Exception:
     """The error as the reader gets it: ours as it is, memory and anything unforeseen as `GenerationFailed`."""
-    if isinstance(error, GenerationFailed | EngineStopped):
+    if isinstance(error, ModelLoaderError):
         return error.with_traceback(None)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return GenerationFailed("The memory ran out during this answer. Shorten the conversation and ask again.")

@@ -28,6 +28,7 @@ from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
+from ui.web.early_script import EarlyScript
 from ui.web.event_check import EventCheck
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
@@ -142,7 +143,10 @@ class ServedPage:
             max_threads=_MAX_THREADS,
             app_kwargs={
                 "lifespan": guard_whole_app(page_policy(options, os.environ)),
-                "middleware": [Middleware(EventCheck, num_values=self._num_values, has_joined=self._has_joined)],
+                "middleware": [
+                    Middleware(EventCheck, num_values=self._num_values, has_joined=self._has_joined),
+                    Middleware(EarlyScript),
+                ],
                 "openapi_url": None,
             },
             i18n=I18N,

@@ -14,7 +14,8 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from ui.chat.fault import log_fault
-from ui.web.strings import language_of, say
+from ui.web.strings import Language, say
+from ui.web.wiring import request_language
 
 logger = logging.getLogger(__name__)
 
@@ -56,5 +57,5 @@ def _for_user(handler: Callable[..., Any], error: Exception) -> gr.Error:
         return error
     fault_id = log_fault(logger, f"{getattr(handler, '__qualname__', 'A handler')} failed", error)
     request = LocalContext.request.get(None)
-    language = language_of(request.headers.get("accept-language") if request is not None else None)
+    language: Language = "en" if request is None else request_language(request)
     return gr.Error(say(language, "fault", fault_id=fault_id), title=say(language, "title"), print_exception=False)
