@@ -17,6 +17,7 @@ from ui.chat.conversation import Conversation, ConversationRecord, Settings, tit
 from ui.chat.database import Database, Found
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.refusal import Refused
+from ui.chat.rows import with_known_heads
 
 logger = logging.getLogger(__name__)
 
@@ -292,6 +293,7 @@ class Conversations:
         if record is None:
             return None
         messages = self.database.messages(conversation_id)
+        record = with_known_heads(record, messages)
         conversation = Conversation(owner, record, messages, on_change=self._note)
         self._keep_loaded(conversation)
         return conversation
@@ -302,7 +304,8 @@ class Conversations:
         if known and conversation.id not in self._unsaved and self.database.revision(conversation.id) > known:
             record = self.database.find(conversation.owner, conversation.id)
             if record is not None:
-                conversation.renew(record, self.database.messages(conversation.id))
+                messages = self.database.messages(conversation.id)
+                conversation.renew(with_known_heads(record, messages), messages)
 
     def _keep_loaded(self, conversation: Conversation) -> None:
         self._loaded[conversation.id] = conversation
