@@ -142,6 +142,7 @@ def _converse(talk: Talk, conversations: Conversations, notices: Notices, signal
             draft = None
         if running is not None:
             follow(running, talk, notices, signals, sys.stdout)
+            notices.say("")
             if conversations.problem is not None:
                 notices.warn(f"The conversation cannot be saved ({conversations.problem}); it is tried again.")
     return 0

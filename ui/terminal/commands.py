@@ -7,15 +7,16 @@ colon is ever sent to the model.
 import difflib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from model_loader.errors import ModelLoaderError
 from ui.chat.database import Found
 from ui.chat.refusal import Refused
 from ui.terminal.chat_talk import ChatTalk
 from ui.terminal.clipboard import copy_sequence
-from ui.terminal.conf import changed_settings, model_settings, read_changes, setting_lines
+from ui.terminal.conf import changed_settings, model_settings, read_changes, read_value, setting_lines
 from ui.terminal.notices import Notices
 from ui.terminal.refusals import words_of
 from ui.terminal.safe_text import safe_line
@@ -129,14 +130,14 @@ class Commands:
     def seed(self, argument: str) -> None:
         """Shows or sets the seed."""
         if argument:
-            self._change(f"seed={argument}")
+            self._change({"seed": read_value("seed", argument)})
         seed = self._talk.settings.sampling.get("seed")
         self._notices.show("Every answer draws a fresh seed." if seed is None else f"The seed is {seed}.")
 
     def conf(self, argument: str) -> None:
         """Shows or changes the settings."""
         if argument:
-            self._change(argument)
+            self._change(read_changes(argument))
         defaults = self._talk.chat_model.default_sampling
         for line in setting_lines(self._talk.settings, defaults):
             self._notices.show(line)
@@ -209,7 +210,9 @@ class Commands:
             raise CommandError("The answer is too long for the clipboard of a terminal; use :save FILE.")
         if not self._notices.send(sequence):
             raise CommandError("This terminal cannot copy; use :save FILE.")
-        self._notices.say(f"Copied {len(text):,} characters, if the terminal lets programs copy.")
+        self._notices.say(
+            f"Copied {len(text):,} character{'s' * (len(text) != 1)}, if the terminal lets programs copy."
+        )
 
     def open(self, argument: str) -> None:
         """Lists conversations, or goes on with one."""
@@ -239,9 +242,9 @@ class Commands:
             self._notices.show(text)
         self._notices.rule("")
 
-    def _change(self, argument: str) -> None:
+    def _change(self, changes: Mapping[str, Any]) -> None:
         talk = self._talk
-        talk.settings = changed_settings(talk.settings, read_changes(argument), talk.chat_model.default_sampling)
+        talk.settings = changed_settings(talk.settings, changes, talk.chat_model.default_sampling)
 
     def _chat(self, why: str) -> ChatTalk:
         if not isinstance(self._talk, ChatTalk):

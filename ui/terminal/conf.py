@@ -41,7 +41,7 @@ def read_changes(text: str) -> dict[str, Any]:
         check_key(key)
         if key in changes:
             raise InvalidSetting(f"{key} is there twice; give it once.")
-        changes[key] = _value(key, literal)
+        changes[key] = read_value(key, literal)
     return changes
 
 
@@ -52,8 +52,8 @@ def check_key(key: str) -> None:
     """
     if key not in _KEYS:
         nearest = difflib.get_close_matches(key, _KEYS, n=1)
-        guess = f"did you mean {nearest[0]}? " if nearest else ""
-        raise InvalidSetting(f"{key!r} is no setting; {guess}There are {', '.join(_KEYS)}.")
+        guess = f"; did you mean {nearest[0]}" if nearest else ""
+        raise InvalidSetting(f"{key!r} is no setting{guess}? The settings are {', '.join(_KEYS)}.")
 
 
 def changed_settings(settings: Settings, changes: Mapping[str, Any], defaults: Sampling) -> Settings:
@@ -86,7 +86,7 @@ def setting_lines(settings: Settings, defaults: Sampling) -> list[str]:
         own = getattr(defaults, name)
         value = settings.sampling.get(name, own)
         line = f"{name:<20}{value!s:<22}{allowed.low:,} to {allowed.high:,}"
-        lines.append(line if value == own else f"{line}; the model's own is {own}")
+        lines.append(line if own in (value, None) else f"{line}; the model's own is {own}")
     stop = ", ".join(map(repr, settings.stop)) or "none"
     return [*lines, f"{'stop':<20}{stop:<22}texts that end an answer"]
 
@@ -111,14 +111,22 @@ def _pairs(text: str) -> list[str]:
     return [pair for pair in pairs if pair.strip()]
 
 
-def _value(key: str, literal: str) -> Any:
+def read_value(key: str, literal: str) -> Any:
+    """The value that a literal stands for.
+
+    Raises:
+        InvalidSetting: it is none; the message names what the key takes.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's opinion of backslashes
             return ast.literal_eval(literal.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        example = "stop='END'" if key == "stop" else f"{key}={SAMPLING_RANGES[key].low}"
-        raise InvalidSetting(f"{key} is {literal!r}, which is no number, text or list; write {example}.") from None
+        if key == "stop":
+            wanted = "a text or a list of texts in quotes, such as stop='END'"
+        else:
+            wanted = f"a number from {SAMPLING_RANGES[key].low:,} to {SAMPLING_RANGES[key].high:,}"
+        raise InvalidSetting(f"{key} is {literal!r}; give {wanted}.") from None
 
 
 def _stop_texts(value: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 What comes in is a `Running` answer; Ctrl-C ends it with what it has. It knows neither commands nor prompts.
 """
 
+import contextlib
 from typing import TextIO
 
 from ui.terminal.notices import Notices
@@ -28,8 +29,10 @@ def follow(running: Running, talk: Talk, notices: Notices, signals: Signals, str
     try:
         with keyboard_at_rest():
             _show(running, talk, notices, signals, output)
-    except OSError:
+    except BaseException:
         running.stop()
+        with contextlib.suppress(OSError):
+            output.end()  # gives the cursor back
         raise
     ending = running.ending
     _tell(ending, notices, has_text=bool(running.text))

@@ -22,11 +22,13 @@ class Block:
     Attributes:
         is_continued: whether it goes on with the block before, so that no empty line belongs between them.
         goes_on: whether the next block goes on with it.
+        first_number: of a numbered list that goes on; 0 leaves it as it is written.
     """
 
     source: str
     is_continued: bool = False
     goes_on: bool = False
+    first_number: int = 0
 
 
 class BlockCutter:
@@ -36,6 +38,7 @@ class BlockCutter:
         self._parser = markdown_parser()
         self._rest = ""
         self._is_continued = False
+        self._first_number = 0
         self._has_new_line = False
 
     def feed(self, piece: str) -> None:
@@ -43,10 +46,16 @@ class BlockCutter:
         self._rest += piece
         self._has_new_line = self._has_new_line or "\n" in piece
 
-    @property
-    def rest(self) -> Block:
-        """What may still change; its source is empty if there is nothing."""
-        return Block(self._rest, self._is_continued)
+    def rest(self) -> list[Block]:
+        """What may still change."""
+        lines = self._rest.split("\n")
+        starts = [start for start, _end in map(_lines_of, self._tops(lines))]
+        if not starts:
+            return []
+        parts = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+        blocks = ["\n".join(part).rstrip("\n") for part in parts]
+        first = Block(blocks[0], self._is_continued, first_number=self._first_number)
+        return [first, *map(Block, blocks[1:])]
 
     def take_finished(self) -> list[Block]:
         """The blocks that have ended since the last call."""
@@ -71,15 +80,17 @@ class BlockCutter:
             return None
         if tops[-1].type == "fence":
             return self._take_code(tops[-1], lines)
-        first, *items = [
-            _lines_of(tops[-1])[0],
-            *(_lines_of(one)[0] for one in self._parsed(lines) if one.type == "list_item_open" and one.level == 1),
-        ]
-        if not items or items[-1] <= first:
+        first = _lines_of(tops[-1])[0]
+        items = [_lines_of(one)[0] for one in self._parsed(lines) if one.type == "list_item_open" and one.level == 1]
+        items = [start for start in items if start >= first]
+        if len(items) < 2:
             return None
+        number = 0
+        if tops[-1].type == "ordered_list_open":
+            number = (self._first_number or int(tops[-1].attrs.get("start", 1))) + len(items) - 1
         block = self._block(lines[first : items[-1]], goes_on=True)
         self._drop(items[-1])
-        self._is_continued = True
+        self._is_continued, self._first_number = True, number
         return block
 
     def _take_code(self, fence: Token, lines: list[str]) -> Block | None:
@@ -97,14 +108,18 @@ class BlockCutter:
         """The lines that have ended, and the blocks they make. Half a line says nothing: `1` may become `1.`."""
         whole, line_break, _half = self._rest.rpartition("\n")
         lines = (whole + line_break).split("\n")
-        return lines, [token for token in self._parsed(lines) if token.level == 0 and token.map and token.nesting >= 0]
+        return lines, self._tops(lines)
+
+    def _tops(self, lines: list[str]) -> list[Token]:
+        return [token for token in self._parsed(lines) if token.level == 0 and token.map and token.nesting >= 0]
 
     def _parsed(self, lines: list[str]) -> list[Token]:
         return self._parser.parse("\n".join(lines))
 
     def _block(self, lines: list[str], *, goes_on: bool = False) -> Block:
-        block = Block("\n".join(lines).rstrip("\n"), self._is_continued, goes_on)
-        self._is_continued = False
+        source = "\n".join(lines)
+        block = Block(source if goes_on else source.rstrip("\n"), self._is_continued, goes_on, self._first_number)
+        self._is_continued, self._first_number = False, 0
         return block
 
     def _drop(self, num_lines: int) -> None:
@@ -112,9 +127,12 @@ class BlockCutter:
 
 
 def markdown_parser() -> MarkdownIt:
-    """The Markdown of the terminal: CommonMark with tables and strikethrough; HTML and formulas are plain text."""
+    """The Markdown of the terminal: CommonMark with tables and strikethrough.
+
+    HTML and formulas are plain text, and so are link definitions: they would change what has been printed already.
+    """
     options = {"html": False, "maxNesting": _MAX_NESTING}
-    parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough"]).disable("reference")
     parser.inline.ruler.before("escape", "formula", _formula)
     return parser
 

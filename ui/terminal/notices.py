@@ -26,7 +26,7 @@ class Notices:
     def say(self, text: str, style: str = "dim") -> None:
         """One notice."""
         self.clear_status()
-        self._console.print(Text(safe(text), style), soft_wrap=True)
+        self._console.print(Text(safe(text), style), soft_wrap=not self.is_terminal)
 
     def warn(self, text: str) -> None:
         """Something was not done, or went wrong."""
@@ -45,9 +45,9 @@ class Notices:
         """What is being done, in a line that the next one replaces; nothing where that cannot be."""
         if self._can_redraw and text != self._status:
             self._status = text
-            line = Text(safe_line(text, max(1, self._console.width - 1)), "dim", end="")
+            line = Text(safe_line(text), "dim", no_wrap=True, overflow="ellipsis")
             self._stream.write("\r\x1b[K")
-            self._console.print(line)
+            self._console.print(line, end="", width=max(1, self._console.width - 1))
 
     def clear_status(self) -> None:
         """Takes the status away."""

@@ -14,10 +14,10 @@ from typing import Protocol, TextIO
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.control import Control
-from rich.live import Live
-from rich.markdown import CodeBlock, Heading, Markdown
+from rich.markdown import CodeBlock, Heading, Markdown, TableElement
 from rich.segment import ControlType, Segment, SegmentLines
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from ui.terminal.markdown_blocks import Block, BlockCutter, markdown_parser
@@ -29,6 +29,8 @@ _SHARE_OF_TIME = 4
 """A drawing that takes long is followed by a pause so many times as long: the model needs the processor."""
 _MAX_NESTING = 16
 """Deeper Markdown leaves no room for text on a line."""
+_MIN_COLUMN = 4
+"""Characters that a table's column takes at least, its border included."""
 
 Line = list[Segment]
 
@@ -83,10 +85,7 @@ class MarkdownAnswer:
         self._console = console
         self._safe = SafeText()
         self._cutter = BlockCutter()
-        self._live = Live(
-            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
-        self._drawn: list[Line] = []
+        self._drawn: list[Line] = []  # the cursor stands below the last of them
         self._drawn_width = 0
         self._is_first = True
         self._is_changed = False
@@ -103,7 +102,6 @@ class MarkdownAnswer:
         if began < self._draws_at or not (self._is_changed or self._console.width != self._drawn_width):
             return
         self._is_changed = False
-        self._live.start()
         finished = self._lines_of(self._cutter.take_finished())
         max_lines = max(1, self._console.height - 2)
         rest = self._rest_lines()
@@ -116,42 +114,44 @@ class MarkdownAnswer:
 
     def end(self) -> None:
         """Prints what is left for good."""
-        self._put(self._lines_of([*self._cutter.take_finished(), self._cutter.rest]), [])
-        self._live.stop()
+        self._put(self._lines_of([*self._cutter.take_finished(), *self._cutter.rest()]), [])
 
     def _rest_lines(self) -> list[Line]:
-        return self._below(self._cutter.rest, is_first=self._is_first)
+        is_first, rest = self._is_first, self._lines_of(self._cutter.rest())
+        self._is_first = is_first
+        return rest
 
     def _lines_of(self, blocks: Iterable[Block]) -> list[Line]:
-        """The lines of blocks that are printed now."""
+        """The lines of the next blocks, with an empty one between two of them."""
         lines: list[Line] = []
         for block in blocks:
-            new = self._below(block, is_first=self._is_first)
-            self._is_first = self._is_first and not new
-            lines += new
+            if new := markdown_lines(self._console, block):
+                lines += new if self._is_first or block.is_continued else [[], *new]
+                self._is_first = False
         return lines
 
-    def _below(self, block: Block, *, is_first: bool) -> list[Line]:
-        lines = markdown_lines(self._console, block)
-        return [[], *lines] if lines and not is_first and not block.is_continued else lines
-
     def _put(self, finished: list[Line], rest: list[Line]) -> None:
-        """Prints lines for good where the last drawing stands, and draws others below, in one go."""
+        """Writes lines for good where the last drawing begins, and draws others below, in one go."""
+        lines = finished + rest
+        num_same = 0
+        if self._console.width == self._drawn_width:
+            while num_same < min(len(lines), len(self._drawn)) and lines[num_same] == self._drawn[num_same]:
+                num_same += 1
         with self._console:
-            self._follow_resize()
-            self._live.update(SegmentLines(rest, new_lines=True), refresh=False)
-            if finished:
-                self._console.print(SegmentLines(finished, new_lines=True), end="")
-            self._live.refresh()
+            if bool(rest) != bool(self._drawn):
+                self._console.show_cursor(not rest)
+            for _ in range(self._rows(self._drawn[num_same:])):
+                self._console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
+            if lines[num_same:]:
+                self._console.print(SegmentLines(lines[num_same:], new_lines=True), end="")
         self._drawn, self._drawn_width = rest, self._console.width
 
-    def _follow_resize(self) -> None:
-        """A narrower window has broken drawn lines in two: takes the additional rows away before the next drawing."""
+    def _rows(self, drawn: list[Line]) -> int:
+        """The rows that drawn lines take now: a window that has become narrower has broken them."""
         width = max(1, self._console.width)
-        if width < self._drawn_width:
-            rows = sum(max(1, math.ceil(Segment.get_line_length(line) / width)) for line in self._drawn)
-            for _ in range(rows - len(self._drawn)):
-                self._console.control(Control((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)))
+        if width >= self._drawn_width:
+            return len(drawn)
+        return sum(max(1, math.ceil(Segment.get_line_length(line) / width)) for line in drawn)
 
 
 def markdown_lines(console: Console, block: Block) -> list[Line]:
@@ -160,12 +160,10 @@ def markdown_lines(console: Console, block: Block) -> list[Line]:
         return []
     document = _Document(block)
     options = console.options.update(height=None)
-    if max((token.level for token in document.parsed), default=0) > _MAX_NESTING:
-        laid_out = console.render_lines(Text(block.source), options, pad=False)
-    else:
-        laid_out = console.render_lines(document, options, pad=False)
+    fits = document.nesting <= _MAX_NESTING and document.num_columns * _MIN_COLUMN <= console.width
+    laid_out = console.render_lines(document if fits else Text(block.source), options, pad=False)
     lines = [_trimmed(_safe_segments(line)) for line in laid_out]
-    return _without_empty_ends(lines)
+    return lines if document.parsed and document.parsed[0].type == "fence" else _without_empty_ends(lines)
 
 
 def answer_console(stream: TextIO) -> Console:
@@ -182,7 +180,7 @@ def answer_console(stream: TextIO) -> Console:
 
 def is_dumb() -> bool:
     """Whether the terminal can only print."""
-    return os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 class _Code(CodeBlock):
@@ -218,19 +216,48 @@ class _Heading(Heading):
     LEVEL_ALIGN = {**Heading.LEVEL_ALIGN, "h1": "left"}  # noqa: RUF012, as in rich
 
 
+class _Table(TableElement):
+    """One that breaks long words instead of leaving their ends out."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in super().__rich_console__(console, options):
+            assert isinstance(table, Table)
+            for column in table.columns:
+                column.overflow = "fold"
+            yield table
+
+
 class _Document(Markdown):
     """A block of Markdown in which HTML is text, line breaks are kept and links show their address."""
 
-    elements = {**Markdown.elements, "fence": _Code, "code_block": _Code, "heading_open": _Heading}  # noqa: RUF012
+    elements = {  # noqa: RUF012
+        **Markdown.elements,
+        "fence": _Code,
+        "code_block": _Code,
+        "heading_open": _Heading,
+        "table_open": _Table,
+    }
 
     def __init__(self, block: Block) -> None:
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
         self.block = block
         self.parsed = markdown_parser().parse(block.source)
+        if block.first_number and self.parsed and self.parsed[0].type == "ordered_list_open":
+            self.parsed[0].attrs["start"] = block.first_number
         for token in self.parsed:
             for child in token.children or ():
                 if child.type == "softbreak":
                     child.type = "hardbreak"
+
+    @property
+    def nesting(self) -> int:
+        """How deep its lists and quotes go."""
+        return max((token.level for token in self.parsed), default=0)
+
+    @property
+    def num_columns(self) -> int:
+        """Of its table."""
+        return sum(token.type == "th_open" for token in self.parsed)
 
 
 def _safe_segments(line: Line) -> Line:
