@@ -4,6 +4,7 @@ What comes in is a model on its way and options; what goes out is the exit statu
 output, everything else to standard error, so that `echo "..." | python app.py chat > out.md` keeps the answer alone.
 """
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -24,7 +25,7 @@ from ui.terminal.commands import Commands, is_command
 from ui.terminal.follow import follow
 from ui.terminal.notices import Notices
 from ui.terminal.options import ChatOptions
-from ui.terminal.prompt import EditingPrompt, LinePrompt, Prompt, raise_signal
+from ui.terminal.prompt import EditingPrompt, LinePrompt, Prompt, keyboard_at_rest, raise_signal
 from ui.terminal.refusals import words_of
 from ui.terminal.render import is_dumb
 from ui.terminal.safe_text import storable
@@ -70,6 +71,8 @@ def run_chat(load: BackgroundLoad, options: ChatOptions) -> int:
                 load.close()
         except _Leaving as leaving:
             return leaving.status
+        except KeyboardInterrupt:
+            return _INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
             return _PIPE_CLOSED
@@ -96,7 +99,10 @@ def _chat(
         if question is not None:
             return _answer_one(talk, question, notices, signals)
         _greet(talk, conversations, notices)
-        return _converse(talk, conversations, notices, signals)
+        prompt, asking = _prompt(talk, signals), _prompt(None, signals)
+        commands = Commands(talk, notices, lambda what: _is_confirmed(asking, what))
+        with keyboard_at_rest() if isinstance(prompt, EditingPrompt) else contextlib.nullcontext():
+            return _converse(talk, prompt, commands, conversations, notices, signals)
     finally:
         talk.close(_ANSWERS_END_S)
 
@@ -114,9 +120,9 @@ def _answer_one(talk: Talk, question: str, notices: Notices, signals: Signals) -
     return _INTERRUPTED if ending.state == "stopped" else 0
 
 
-def _converse(talk: Talk, conversations: Conversations, notices: Notices, signals: Signals) -> int:
-    prompt, asking = _prompt(talk, signals), _prompt(None, signals)
-    commands = Commands(talk, notices, lambda what: _is_confirmed(asking, what))
+def _converse(
+    talk: Talk, prompt: Prompt, commands: Commands, conversations: Conversations, notices: Notices, signals: Signals
+) -> int:
     draft: str | None = None
     is_leaving = False
     while not signals.must_end:

@@ -14,9 +14,10 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.output import create_output
 
-from ui.terminal.safe_text import safe, storable
+from ui.terminal.safe_text import marked, safe, storable
 from ui.terminal.signals import Signals
 
 try:
@@ -52,6 +53,7 @@ class EditingPrompt:
             multiline=True,
             key_bindings=_keys(),
             prompt_continuation=lambda width, _line, _is_wrapped: " " * width,
+            input_processors=[_Marking()],
             enable_suspend=True,
             output=create_output(stream),
         )
@@ -119,6 +121,14 @@ def keyboard_at_rest() -> Iterator[None]:
 def raise_signal(number: int) -> None:
     """What waits for input ends: with KeyboardInterrupt for Ctrl-C, with EOFError if the program is to end."""
     raise KeyboardInterrupt if number == signal.SIGINT else EOFError
+
+
+class _Marking(Processor):
+    """Shows what was pasted in the order in which it will be sent; the editor itself marks control characters."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        """As the editor calls it for each line."""
+        return Transformation([(part[0], marked(part[1])) for part in transformation_input.fragments])
 
 
 def _keys() -> KeyBindings:

@@ -5,6 +5,7 @@ printed for good, the one that is being written is drawn anew below them, never 
 knows no conversations.
 """
 
+import itertools
 import math
 import os
 import time
@@ -27,10 +28,11 @@ _CODE_THEME = "ansi_dark"  # the terminal's own colours, on its own background
 _DRAW_EVERY_S = 0.08
 _SHARE_OF_TIME = 4
 """A drawing that takes long is followed by a pause so many times as long: the model needs the processor."""
-_MAX_NESTING = 16
-"""Deeper Markdown leaves no room for text on a line."""
-_MIN_COLUMN = 4
-"""Characters that a table's column takes at least, its border included."""
+_INDENT, _MIN_TEXT, _MIN_COLUMN = 4, 10, 4
+"""Characters that a quote or a list takes at the left, that are left for text, and of a table's column with its border:
+what has no room for them is shown as it was written."""
+
+_CONTAINERS = ("blockquote_", "bullet_list_", "ordered_list_")
 
 Line = list[Segment]
 
@@ -160,7 +162,7 @@ def markdown_lines(console: Console, block: Block) -> list[Line]:
         return []
     document = _Document(block)
     options = console.options.update(height=None)
-    fits = document.nesting <= _MAX_NESTING and document.num_columns * _MIN_COLUMN <= console.width
+    fits = max(document.num_columns * _MIN_COLUMN, document.indent + _MIN_TEXT) <= console.width
     laid_out = console.render_lines(document if fits else Text(block.source), options, pad=False)
     lines = [_trimmed(_safe_segments(line)) for line in laid_out]
     return lines if document.parsed and document.parsed[0].type == "fence" else _without_empty_ends(lines)
@@ -250,9 +252,10 @@ class _Document(Markdown):
                     child.type = "hardbreak"
 
     @property
-    def nesting(self) -> int:
-        """How deep its lists and quotes go."""
-        return max((token.level for token in self.parsed), default=0)
+    def indent(self) -> int:
+        """What its quotes and lists, one in another, take of a line."""
+        steps = [token.nesting if token.type.startswith(_CONTAINERS) else 0 for token in self.parsed]
+        return _INDENT * max(itertools.accumulate(steps), default=0)
 
     @property
     def num_columns(self) -> int:

@@ -13,6 +13,7 @@ _CSI, _STRING_END = "\x9b", "\x9c"
 _STRINGS = frozenset("\x90\x98\x9d\x9e\x9f")  # DCS, SOS, OSC, PM, APC in eight bits
 _STRINGS_AFTER_ESC = frozenset("PX]^_")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 
@@ -101,6 +102,11 @@ def safe(text: str) -> str:
 def printable(text: str) -> str:
     """A text without its unsafe characters; what they would have commanded stays, as text that commands nothing."""
     return _UNSAFE.sub("", text)
+
+
+def marked(text: str) -> str:
+    """A text of the same length in which bidirectional overrides are seen, where it is the user's own."""
+    return _BIDI.sub(_REPLACEMENT, text)
 
 
 def safe_line(text: str, max_chars: int = 200) -> str:

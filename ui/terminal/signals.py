@@ -1,6 +1,5 @@
 """What the operating system tells the chat: Ctrl-C, and that it is to end."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Any
 
 _ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 _PATIENCE = 3
-"""So many Ctrl-C without anything happening end the program at once."""
+"""So many Ctrl-C without anything happening raise KeyboardInterrupt wherever the program is."""
 
 
 class Signals:
@@ -17,7 +16,7 @@ class Signals:
 
     Attributes:
         is_interrupted: whether there was a Ctrl-C since `begin`.
-        must_end: whether the program is to end; a second such signal ends it at once.
+        must_end: whether the program is to end; a second such signal raises SystemExit.
     """
 
     def __init__(self) -> None:
@@ -55,9 +54,9 @@ class Signals:
             self.is_interrupted = True
             self._num_interrupts += 1
             if self._num_interrupts >= _PATIENCE and self._wake is None:
-                os._exit(130)
+                raise KeyboardInterrupt
         elif self.must_end:
-            os._exit(1)
+            raise SystemExit(1)
         else:
             self.must_end = True
         if self._wake is not None:

@@ -52,7 +52,9 @@ def main(script: dict[str, Any]) -> int:
     if "load_error" in script:
         load.fail(script["load_error"])
     elif "load_s" in script:
-        threading.Timer(script["load_s"], load.finish).start()
+        timer = threading.Timer(script["load_s"], load.finish)
+        timer.daemon = True
+        timer.start()
     history = script.get("history")
     options = ChatOptions(script.get("seed", 1234), script.get("system"), Path(history) if history else None)
     try:

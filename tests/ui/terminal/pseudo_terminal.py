@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,15 @@ class PseudoTerminal:
 
     def wait_for(self, text: str, number: int = 1, timeout_s: float = 20.0) -> None:
         """Waits until a text is there so many times."""
+        self.wait_until(lambda: self.text().count(text) >= number, timeout_s, f"{text!r} did not come {number} times")
+
+    def wait_until(
+        self, is_so: Callable[[], bool], timeout_s: float = 20.0, otherwise: str = "it did not come"
+    ) -> None:
+        """Waits until something is so."""
         deadline = time.monotonic() + timeout_s
-        while self.text().count(text) < number:
-            assert time.monotonic() < deadline, f"{text!r} did not come {number} times; there is:\n{self.text()}"
+        while not is_so():
+            assert time.monotonic() < deadline, f"{otherwise}; there is:\n{self.text()}"
             time.sleep(0.02)
 
     def wait(self, timeout_s: float = 15.0) -> int:
