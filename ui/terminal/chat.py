@@ -9,6 +9,7 @@ import os
 import sqlite3
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from model_loader.background_load import BackgroundLoad
@@ -21,14 +22,14 @@ from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.chat.refusal import Refused
 from ui.terminal.chat_talk import ChatTalk
-from ui.terminal.commands import Commands, is_command
-from ui.terminal.follow import follow
+from ui.terminal.commands import Commands, Outcome, is_command
+from ui.terminal.follow import OutputLost, follow
 from ui.terminal.notices import Notices
 from ui.terminal.options import ChatOptions
 from ui.terminal.prompt import EditingPrompt, LinePrompt, Prompt, keyboard_at_rest, raise_signal
 from ui.terminal.refusals import words_of
 from ui.terminal.render import is_dumb
-from ui.terminal.safe_text import storable
+from ui.terminal.safe_text import safe, storable
 from ui.terminal.signals import Signals
 from ui.terminal.talk import Running, Talk
 from ui.terminal.text_talk import TextTalk
@@ -65,7 +66,9 @@ def run_chat(load: BackgroundLoad, options: ChatOptions) -> int:
             conversations = _open_conversations(options)
             try:
                 load.start()
-                return _chat(_wait_for_model(load, notices, signals), load, conversations, options, question, signals)
+                chat_model = _wait_for_model(load, notices, signals)
+                talk = _begin_talk(chat_model, load, conversations, options)
+                return _Chat(talk, conversations, notices, signals).run(question)
             finally:
                 conversations.close()
                 load.close()
@@ -73,101 +76,122 @@ def run_chat(load: BackgroundLoad, options: ChatOptions) -> int:
             return leaving.status
         except KeyboardInterrupt:
             return _INTERRUPTED
-        except BrokenPipeError:
+        except OutputLost as lost:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-            return _PIPE_CLOSED
+            if isinstance(lost.reason, BrokenPipeError):
+                return _PIPE_CLOSED
+            raise ModelLoaderError(f"Standard output cannot be written: {lost.reason.strerror}.") from None
 
 
-def _chat(
-    chat_model: ChatModel,
-    load: BackgroundLoad,
-    conversations: Conversations,
-    options: ChatOptions,
-    question: str | None,
-    signals: Signals,
-) -> int:
-    notices = Notices(sys.stderr)
-    settings = Settings(options.system, {"seed": options.seed})
-    talk: Talk
-    if chat_model.is_completion_model:
-        talk = TextTalk(chat_model, settings)
-    else:
-        answers = Answers(load, lambda _one: True, linger_s=0.0, save=conversations.save)
-        talk = ChatTalk(chat_model, conversations, answers, settings)
-    conversations.start_saving()
-    try:
-        if question is not None:
-            return _answer_one(talk, question, notices, signals)
-        _greet(talk, conversations, notices)
-        prompt, asking = _prompt(talk, signals), _prompt(None, signals)
-        commands = Commands(talk, notices, lambda what: _is_confirmed(asking, what))
-        with keyboard_at_rest() if isinstance(prompt, EditingPrompt) else contextlib.nullcontext():
-            return _converse(talk, prompt, commands, conversations, notices, signals)
-    finally:
-        talk.close(_ANSWERS_END_S)
+class _Chat:
+    """Questions and answers until the user leaves."""
 
+    def __init__(self, talk: Talk, conversations: Conversations, notices: Notices, signals: Signals) -> None:
+        self._talk = talk
+        self._conversations = conversations
+        self._notices = notices
+        self._signals = signals
+        self._draft: str | None = None  # the last question while the user changes it
 
-def _answer_one(talk: Talk, question: str, notices: Notices, signals: Signals) -> int:
-    try:
-        running = talk.ask(question)
-    except Refused as refused:
-        raise InvalidSetting(words_of(refused)) from None
-    ending = follow(running, talk, notices, signals, sys.stdout)
-    if ending.error:
-        raise ModelLoaderError(ending.error)
-    if ending.fault_id is not None:
-        return 1
-    return _INTERRUPTED if ending.state == "stopped" else 0
-
-
-def _converse(
-    talk: Talk, prompt: Prompt, commands: Commands, conversations: Conversations, notices: Notices, signals: Signals
-) -> int:
-    draft: str | None = None
-    is_leaving = False
-    while not signals.must_end:
+    def run(self, question: str | None) -> int:
+        """Answers a question, or those that the user asks; returns the exit status."""
+        self._conversations.start_saving()
         try:
-            entry = prompt.ask(talk.label, draft or "")
-        except EOFError:
-            return 0
-        except KeyboardInterrupt:
-            if is_leaving:
-                return 0
-            is_leaving, draft = True, None
-            notices.say("Ctrl-C once more, or Ctrl-D, leaves.")
-            continue
+            return self._converse() if question is None else self._answer_one(question)
+        finally:
+            self._talk.close(_ANSWERS_END_S)
+
+    def _answer_one(self, question: str) -> int:
+        try:
+            running = self._talk.ask(question)
+        except Refused as refused:
+            raise InvalidSetting(words_of(refused)) from None
+        ending = follow(running, self._talk, self._notices, self._signals, sys.stdout, tells_failure=False)
+        if ending.error:
+            raise ModelLoaderError(safe(ending.error))
+        if ending.state == "failed":
+            return 1
+        return _INTERRUPTED if ending.state == "stopped" else 0
+
+    def _converse(self) -> int:
+        self._greet()
+        talk = self._talk
+        prompt, asking = self._prompt(()), self._prompt(())
+        if isinstance(talk, ChatTalk):
+            prompt = self._prompt(talk.earlier_questions())
+        commands = Commands(talk, self._notices, lambda what: _is_confirmed(asking, what))
         is_leaving = False
-        running: Running | None
-        if is_command(entry):
-            outcome = commands.run(entry)
-            if outcome.leaves:
-                return 0
-            running, draft = outcome.running, outcome.draft
+        with keyboard_at_rest() if isinstance(prompt, EditingPrompt) else contextlib.nullcontext():
+            while not self._signals.must_end:
+                try:
+                    entry = prompt.ask(talk.label, self._draft or "")
+                except EOFError:
+                    return 0
+                except KeyboardInterrupt:
+                    if is_leaving:
+                        return 0
+                    is_leaving, self._draft = True, None
+                    self._notices.say("Ctrl-C once more, or Ctrl-D, leaves.")
+                    continue
+                is_leaving = False
+                outcome = commands.run(entry) if is_command(entry) else Outcome(self._ask(entry))
+                self._draft = outcome.draft
+                if outcome.leaves:
+                    return 0
+                if outcome.running is not None:
+                    self._show(outcome.running)
+        return 0
+
+    def _ask(self, entry: str) -> Running | None:
+        try:
+            return self._talk.ask(entry) if self._draft is None else self._talk.revise(entry)
+        except (ModelLoaderError, Refused, sqlite3.Error) as error:
+            self._notices.warn(words_of(error))
+            return None
+
+    def _show(self, running: Running) -> None:
+        follow(running, self._talk, self._notices, self._signals, sys.stdout)
+        self._notices.say("")
+        if (problem := self._conversations.problem) is not None:
+            self._notices.warn(f"The conversation cannot be saved ({problem}); it is tried again.")
+
+    def _prompt(self, earlier: Sequence[str]) -> Prompt:
+        """On standard error, so that standard output holds answers alone, wherever that is a terminal."""
+        terminal = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
+        if terminal is None or is_dumb():
+            return LinePrompt(sys.stderr, self._signals)
+        return EditingPrompt(terminal, self._signals, earlier)
+
+    def _greet(self) -> None:
+        database = self._conversations.database
+        if database.set_aside is not None:
+            self._notices.warn(f"The file of the conversations is damaged; it was set aside as {database.set_aside}")
+        if isinstance(self._talk, ChatTalk):
+            place = "in memory and end with this program" if database.place is None else f"in {database.place}"
+            self._notices.say(f"Conversations are kept {place}.")
         else:
-            running = _ask(talk, entry, notices, is_revision=draft is not None)
-            draft = None
-        if running is not None:
-            follow(running, talk, notices, signals, sys.stdout)
-            notices.say("")
-            if conversations.problem is not None:
-                notices.warn(f"The conversation cannot be saved ({conversations.problem}); it is tried again.")
-    return 0
+            self._notices.say(
+                "This is a base model: it continues texts. Enter alone goes on with the text that there is."
+            )
+        self._notices.say(":help lists the commands, Ctrl-D leaves.\n")
 
 
-def _ask(talk: Talk, entry: str, notices: Notices, *, is_revision: bool) -> Running | None:
-    try:
-        return talk.revise(entry) if is_revision else talk.ask(entry)
-    except (ModelLoaderError, Refused, sqlite3.Error) as error:
-        notices.warn(words_of(error))
-        return None
-
-
-def _prompt(talk: Talk | None, signals: Signals) -> Prompt:
-    """Where the user writes: on standard error, so that standard output holds answers alone, if a terminal is there."""
-    terminal = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
-    if terminal is None or is_dumb():
-        return LinePrompt(sys.stderr, signals)
-    return EditingPrompt(terminal, signals, talk.earlier_questions() if isinstance(talk, ChatTalk) else ())
+def _begin_talk(
+    chat_model: ChatModel, load: BackgroundLoad, conversations: Conversations, options: ChatOptions
+) -> Talk:
+    """
+    Raises:
+        InvalidSetting: a system prompt is given to a base model.
+    """
+    settings = Settings(options.system, {"seed": options.seed})
+    if chat_model.is_completion_model:
+        if options.system is not None:
+            raise InvalidSetting(
+                f"--system is given, but {chat_model.name} is a base model and has none. Leave it out."
+            )
+        return TextTalk(chat_model, settings)
+    answers = Answers(load, lambda _one: True, linger_s=0.0, save=conversations.save)
+    return ChatTalk(chat_model, conversations, answers, settings)
 
 
 def _is_confirmed(prompt: Prompt, what: str) -> bool:
@@ -175,18 +199,6 @@ def _is_confirmed(prompt: Prompt, what: str) -> bool:
         return prompt.ask(f"{what} [y/N] ").strip().lower() in ("y", "yes")
     except (EOFError, KeyboardInterrupt):
         return False
-
-
-def _greet(talk: Talk, conversations: Conversations, notices: Notices) -> None:
-    database = conversations.database
-    if database.set_aside is not None:
-        notices.warn(f"The file of the conversations is damaged; it was set aside as {database.set_aside}")
-    if isinstance(talk, ChatTalk):
-        place = "in memory and end with this program" if database.place is None else f"in {database.place}"
-        notices.say(f"Conversations are kept {place}.")
-    else:
-        notices.say("This is a base model: it continues texts. Enter alone goes on with the text that there is.")
-    notices.say(":help lists the commands, Ctrl-D leaves.\n")
 
 
 def _wait_for_model(load: BackgroundLoad, notices: Notices, signals: Signals) -> ChatModel:
@@ -201,7 +213,7 @@ def _wait_for_model(load: BackgroundLoad, notices: Notices, signals: Signals) ->
         time.sleep(_LOAD_LOOK_S)
     notices.clear_status()
     if load.chat_model is None:
-        raise ModelLoaderError(load.error)
+        raise ModelLoaderError(safe(load.error or ""))
     lines.clear()
     printer.poll()
     for line in lines:

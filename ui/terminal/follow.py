@@ -3,7 +3,6 @@
 What comes in is a `Running` answer; Ctrl-C ends it with what it has. It knows neither commands nor prompts.
 """
 
-import contextlib
 from typing import TextIO
 
 from ui.terminal.notices import Notices
@@ -16,11 +15,28 @@ _LOOK_S = 0.02
 _ENDS_S = 3.0
 
 
-def follow(running: Running, talk: Talk, notices: Notices, signals: Signals, stream: TextIO) -> Ending:
-    """Writes the answer to a stream until it has ended; returns how.
+class OutputLost(Exception):
+    """The answer cannot be written to its stream.
+
+    Attributes:
+        reason: what the system says.
+    """
+
+    def __init__(self, reason: OSError) -> None:
+        self.reason = reason
+        super().__init__(str(reason))
+
+
+def follow(
+    running: Running, talk: Talk, notices: Notices, signals: Signals, stream: TextIO, *, tells_failure: bool = True
+) -> Ending:
+    """Writes the answer to a stream until it has ended; returns how, and tells it.
+
+    Args:
+        tells_failure: whether an error of the model is told; otherwise that is the caller's business.
 
     Raises:
-        OSError: the stream cannot be written; the answer is ended.
+        OutputLost: the stream cannot be written; the answer is ended.
     """
     signals.begin()
     output: AnswerOutput = PlainAnswer(stream)
@@ -29,13 +45,12 @@ def follow(running: Running, talk: Talk, notices: Notices, signals: Signals, str
     try:
         with keyboard_at_rest():
             _show(running, talk, notices, signals, output)
-    except BaseException:
+    except OSError as error:
         running.stop()
-        with contextlib.suppress(OSError):
-            output.end()  # gives the cursor back
-        raise
+        raise OutputLost(error) from error
     ending = running.ending
-    _tell(ending, notices, has_text=bool(running.text))
+    if tells_failure or not ending.error:
+        _tell(ending, notices, has_text=bool(running.text))
     return ending
 
 

@@ -140,8 +140,6 @@ class MarkdownAnswer:
             while num_same < min(len(lines), len(self._drawn)) and lines[num_same] == self._drawn[num_same]:
                 num_same += 1
         with self._console:
-            if bool(rest) != bool(self._drawn):
-                self._console.show_cursor(not rest)
             for _ in range(self._rows(self._drawn[num_same:])):
                 self._console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
             if lines[num_same:]:

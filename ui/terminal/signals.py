@@ -48,6 +48,7 @@ class Signals:
             yield
         finally:
             self._wake = None
+            self._num_interrupts = 0
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT:

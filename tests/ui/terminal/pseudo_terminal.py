@@ -1,15 +1,12 @@
 """A pseudo-terminal with a program on it, and a terminal emulator that shows what it draws."""
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyte
+import pytest
 
+fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))  # not on Windows
 ROOT = Path(__file__).parents[3]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.ui.terminal import pseudo_terminal
 from tests.ui.terminal.pseudo_terminal import PseudoTerminal, chat_environment, chat_terminal
 from ui.chat.database import Database
 from ui.chat.message import StoredMessage
@@ -227,6 +228,15 @@ def test_what_is_typed_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> 
     assert answer.split() == "".join(pieces).split()
 
 
+def test_lines_typed_during_an_answer_wait_on_a_plain_terminal_as_well(tmp_path: Path) -> None:
+    script = {"pieces": ["<{question}> ", *SLOW["pieces"][:20]], "delay_s": 0.02}
+    with chat_terminal(script, tmp_path, environment=chat_environment(TERM="dumb")) as terminal:
+        terminal.send("one\n")
+        terminal.wait_for("word5 ")
+        terminal.send("two\n")
+        terminal.wait_for("<two> word0")
+
+
 def test_a_long_answer_is_there_once_on_a_small_window(tmp_path: Path) -> None:
     code = [f"line_{number} = {number}\n" for number in range(60)]
     script = {"pieces": ["```python\n", *code, "```\n\n", "- a\n", "- b\n\n", "The end."], "delay_s": 0.01}
@@ -382,21 +392,18 @@ def test_a_base_model_continues_texts_in_place(tmp_path: Path) -> None:
 
 
 def test_the_terminal_is_left_as_it_was(tmp_path: Path) -> None:
-    import termios
-
     def modes(terminal: PseudoTerminal) -> Any:
-        return termios.tcgetattr(terminal._ours)[:4]
+        return pseudo_terminal.termios.tcgetattr(terminal._ours)[:4]
 
     with chat_terminal(SLOW, tmp_path, is_ready=False) as terminal:
         before = modes(terminal)
         terminal.wait_for("User>")
         terminal.send("go" + ENTER)
         terminal.wait_for("word5")
-        assert not modes(terminal)[3] & termios.ECHO
+        assert not modes(terminal)[3] & pseudo_terminal.termios.ECHO
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.wait() == 0
         assert modes(terminal) == before
-    assert terminal.written.count(b"\x1b[?25l") <= terminal.written.count(b"\x1b[?25h")
     assert terminal.written.rstrip().rfind(b"\x1b[?25h") > terminal.written.rfind(b"\x1b[?25l")
 
 
