@@ -1,18 +1,19 @@
 """A stand-in for a loaded model that follows a script, to stage speeds, queues and faults on the page.
 
-It has the shape of `model_loader.chat_model.ChatModel` and `model_loader.background_load.BackgroundLoad` and needs
+It has the shape of `model_loader.chat_source.ChatSource` and `model_loader.background_load.BackgroundLoad` and needs
 neither torch nor files.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from model_loader.chat_format.chatml import NO_OPENING, Opening
-from model_loader.chat_format.messages import Message
-from model_loader.chat_model import PromptCost
-from model_loader.engine.request import Sampling
+from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
+from model_loader.chat_model import NO_CONTROLS, Controls, Fitted, PromptCost
+from model_loader.chat_source import ChatSource
+from model_loader.engine.request import EngineActivity, Sampling
 from model_loader.errors import ContextLengthExceeded, GenerationFailed
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from model_loader.progress import LoadProgress, Stage
@@ -60,20 +61,13 @@ class ScriptedCheckpoint:
     template_hash: str = "feedc0ffee42"
 
 
-@dataclass(frozen=True)
-class ScriptedFitted:
-    """A conversation cut to the window, as `ChatModel.fit` returns it."""
-
-    messages: tuple[Message, ...]
-    left_out: int
-
-
 class ScriptedModel:
     """Answers from `script`; `num_streams` says how many streams are open now, `prompts` what was asked."""
 
     name = "scripted"
     is_completion_model = False
     can_switch_thinking = False
+    supports_tools = False
     problem: str | None = None
     capacity = "4 answers at once, because this is a test"
     window_reason = ""
@@ -92,6 +86,19 @@ class ScriptedModel:
         self.released = threading.Event()
         self._lock = threading.Lock()
 
+    @property
+    def activity(self) -> EngineActivity:
+        """As many answers run as streams are open."""
+        return EngineActivity(self.num_streams, 0, 4, 0, 4 * self.context_length)
+
+    def encode(self, text: str) -> list[int]:
+        """Every character is one token."""
+        return list(map(ord, text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """What `encode` was given."""
+        return "".join(map(chr, ids))
+
     def measure(
         self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
     ) -> PromptCost:
@@ -100,7 +107,13 @@ class ScriptedModel:
         tokens = sum(len(one.content) for one in fitted.messages)
         return PromptCost(tokens, tokens // 2, self.context_length, fitted.left_out)
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> ScriptedFitted:
+    def fit(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        opening: Opening = NO_OPENING,
+        tools: ToolUse = NO_TOOLS,
+    ) -> Fitted:
         """Leaves out whole turns; every character counts as one token."""
         system = [one for one in messages if one.role == "system"]
         rest = list(messages[len(system) :])
@@ -111,7 +124,7 @@ class ScriptedModel:
                 raise ContextLengthExceeded(len(rest[-1].content), sampling.max_new_tokens, self.context_length)
             del rest[:following]
             left_out += following
-        return ScriptedFitted((*system, *rest), left_out)
+        return Fitted((*system, *rest), left_out)
 
     def stream(
         self,
@@ -121,7 +134,9 @@ class ScriptedModel:
         stop: Sequence[str] = (),
         opening: Opening = NO_OPENING,
         owner: str = "",
-    ) -> Iterator[Event]:
+        tools: ToolUse = NO_TOOLS,
+        controls: Controls = NO_CONTROLS,
+    ) -> Generator[Event]:
         """Follows the script."""
         script = self.script
         with self._lock:
@@ -136,9 +151,16 @@ class ScriptedModel:
                 self.num_streams -= 1
 
     def complete(
-        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
-    ) -> Iterator[Event]:
+        self,
+        text: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        owner: str = "",
+        controls: Controls = NO_CONTROLS,
+    ) -> Generator[Event]:
         """Follows the script, whatever the text is."""
+        text = text if isinstance(text, str) else self.decode(text)
         yield from self.stream([Message("user", text)], sampling, stop=stop)
 
     def begin_again(self, script: Script) -> None:
@@ -182,7 +204,7 @@ class ScriptedLoad:
     def __init__(self, model: ScriptedModel, *, is_loaded: bool = True) -> None:
         self.model = model
         self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
-        self.chat_model: ScriptedModel | None = model if is_loaded else None
+        self.chat_model: ChatSource | None = model if is_loaded else None
         self.error: str | None = None
         self.notice: str | None = None
         self.has_started = False
@@ -208,7 +230,7 @@ class ScriptedLoad:
         self.error = message
         self._ended.set()
 
-    def wait(self, timeout_s: float | None = None) -> ScriptedModel | None:
+    def wait(self, timeout_s: float | None = None) -> ChatSource | None:
         """As `BackgroundLoad.wait`."""
         self._ended.wait(timeout_s)
         return self.chat_model

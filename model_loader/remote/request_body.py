@@ -106,7 +106,7 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(tools: ToolUse) -> dict[str, Any]:
-    if not tools.tools or tools.choice == "none":
+    if not tools.offered:
         return {}
     functions = [
         {
@@ -114,7 +114,7 @@ def _tools(tools: ToolUse) -> dict[str, Any]:
             "description": _whole(tool.description),
             "parameters": dict(tool.parameters or {"type": "object", "properties": {}}),
         }
-        for tool in tools.tools
+        for tool in tools.offered
     ]
     body: dict[str, Any] = {"tools": [{"type": "function", "function": function} for function in functions]}
     if tools.choice == "required":
