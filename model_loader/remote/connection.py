@@ -163,8 +163,12 @@ class Connection:
         await self._client.aclose()
 
     async def _ask(self, method: str, url: str, body: Any, timeout_s: float) -> Reply:
+        limit = httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s / 3))  # it may strike in each of two steps
         try:
-            async with asyncio.timeout(timeout_s), self._client.stream(method, url, json=body) as response:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.stream(method, url, json=body, timeout=limit) as response,
+            ):
                 content = await self._read_whole(response)
                 return Reply(self._options.where, response.status_code, response.headers, content)
         except TimeoutError:
@@ -288,9 +292,10 @@ def _why(error: Exception) -> str:
         return "refuses the connection"
     if isinstance(error, httpx.PoolTimeout):
         return f"has {MAX_CONNECTIONS} connections of ours open already"
+    if isinstance(error, httpx.ConnectTimeout):
+        return "does not take the connection"
     if isinstance(error, httpx.TimeoutException):
-        seconds = _CONNECT_S if isinstance(error, httpx.ConnectTimeout) else _SILENCE_S
-        return f"says nothing for {seconds:g} s"
+        return f"says nothing for {_SILENCE_S:g} s"
     if isinstance(error, httpx.ProxyError):
         return "cannot be reached through the proxy that HTTP_PROXY or HTTPS_PROXY names"
     if isinstance(error, httpx.ConnectError):

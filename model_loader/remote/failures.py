@@ -25,6 +25,7 @@ from model_loader.errors import (
 
 BUSY = (429, 503)
 _MAX_QUOTE = 200
+_MAX_MESSAGE = 2000
 _LEAK_CHARS = 16
 """So many characters of a prompt in a row are no coincidence."""
 _IS_UNKNOWN = re.compile("unknown|unexpected|unrecogni[sz]ed|extra|not permitted|unsupported", re.IGNORECASE)
@@ -110,7 +111,7 @@ def read_error(value: Any, status: int, retry_after_s: float | None = None) -> R
     if isinstance(value, list) and value:  # FastAPI's validation errors
         value = value[0]
     if isinstance(value, str):
-        return Refusal(status, value, retry_after_s=retry_after_s)
+        return Refusal(status, value[:_MAX_MESSAGE], retry_after_s=retry_after_s)
     if not isinstance(value, dict):
         return Refusal(status, retry_after_s=retry_after_s)
     message = value.get("message", value.get("msg", ""))
@@ -119,7 +120,7 @@ def read_error(value: Any, status: int, retry_after_s: float | None = None) -> R
     code = next((each for each in (value.get("code"), value.get("type")) if isinstance(each, str)), "")
     return Refusal(
         status,
-        message if isinstance(message, str) else "",
+        message[:_MAX_MESSAGE] if isinstance(message, str) else "",
         f"{code} {value['type']}" if isinstance(value.get("type"), str) and value["type"] != code else code,
         param if isinstance(param, str) else "",
         {name: each for name, each in value.items() if isinstance(each, int) and name.startswith("n_")},

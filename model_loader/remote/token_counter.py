@@ -59,8 +59,9 @@ class TokenCounter:
         self._known: OrderedDict[str, Count] = OrderedDict()
         self._rests_until = 0.0
         self._correction = 1.0
-        self._counts_chats = self._ask("tokenize", self._as_text("Hi")) is not None
-        self._counts_texts = not self._counts_chats and bool(self._ids("tokenize", {"content": "Hi"}))
+        self._takes_prompts = bool(self._ids("tokenize", self._as_prompt("Hi")))
+        self._takes_contents = not self._takes_prompts and bool(self._ids("tokenize", {"content": "Hi"}))
+        self._takes_chats = self._takes_prompts
         self._rests_until = 0.0
 
     def count(self, body: Mapping[str, Any]) -> Count:
@@ -103,8 +104,7 @@ class TokenCounter:
         """
         if not text:
             return []
-        ids = self._ids("tokenize", self._as_text(text) if self._counts_chats else {"content": text})
-        return ids or self._lacks("/tokenize")
+        return self._text_ids(text) or self._lacks("/tokenize")
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids.
@@ -120,21 +120,24 @@ class TokenCounter:
 
     def _count(self, asked: Mapping[str, Any]) -> Count | None:
         """As the server counts; None where it does not."""
-        if self._counts_chats:
+        if self._takes_chats:
             reply = self._ask("tokenize", asked)
             if reply is not None and isinstance(number := reply.get("count"), int):
                 return Count(number, False)
-        if self._counts_chats or self._counts_texts:
-            text = "\n".join(prompt_texts(asked))
-            ids = self._ids("tokenize", self._as_text(text) if self._counts_chats else {"content": text})
-            if ids:
-                return Count(len(ids) + _frame_tokens(asked), True)  # what the template adds is not known
-        return None
+            self._takes_chats = time.monotonic() < self._rests_until  # it answers, but takes none
+        ids = self._text_ids("\n".join(prompt_texts(asked)))
+        return Count(len(ids) + _frame_tokens(asked), True) if ids else None  # what the template adds is not known
 
     def _estimate(self, body: Mapping[str, Any]) -> float:
         return estimate_tokens(prompt_texts(body)) + _frame_tokens(body)
 
-    def _as_text(self, text: str) -> dict[str, Any]:
+    def _text_ids(self, text: str) -> list[int]:
+        """The ids of a text; empty where the server does not tell them."""
+        if not self._takes_prompts and not self._takes_contents:
+            return []
+        return self._ids("tokenize", self._as_prompt(text) if self._takes_prompts else {"content": text})
+
+    def _as_prompt(self, text: str) -> dict[str, Any]:
         return {"model": self._model, "prompt": text, "add_special_tokens": False}
 
     def _ids(self, route: str, body: Mapping[str, Any]) -> list[int]:
