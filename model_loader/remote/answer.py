@@ -17,6 +17,8 @@ from model_loader.remote.token_counter import TokenCounter
 
 _LAST_WORDS_S = 5.0
 """How long a server may take to say what an answer cost, once it has ended it."""
+_STOPS_S = 1.0
+"""How long it may take to notice a stop string that we have seen."""
 
 
 class RemoteAnswer:
@@ -36,6 +38,7 @@ class RemoteAnswer:
         self._counter = counter
         self._began = self._last = time.monotonic()
         self._first: float | None = None
+        self._stopped: float | None = None
 
     def read(self, stream: Iterable[str | Waiting]) -> Iterator[Event]:
         """Everything but the last event.
@@ -57,6 +60,10 @@ class RemoteAnswer:
                     self._last = time.monotonic()
                     self._first = self._first or self._last
                     yield event
+                if self._reader.has_matched_stop:
+                    self._stopped = self._stopped or time.monotonic()
+                    if time.monotonic() - self._stopped > _STOPS_S:
+                        return
 
     def finished(self) -> Finished:
         """The last event.

@@ -4,9 +4,10 @@ Everything that a chunk holds was written by another program: what has another t
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from model_loader.chat_format.splitter import StopStrings
 from model_loader.errors import GenerationFailed
 from model_loader.events import Event, FinishReason, ReasoningDelta, Scores, TextDelta, TokenScore, ToolCall
 
@@ -25,9 +26,10 @@ class ChunkReader:
         text: the text and reasoning so far.
     """
 
-    def __init__(self, *, tells_thinking: bool = True) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, tells_thinking: bool = True) -> None:
         """
         Args:
+            stop: texts that end the answer; some servers show them, or know nothing of them.
             tells_thinking: whether `<think>` at the answer's beginning is told apart, as a server without a
                 reasoning parser sends it.
         """
@@ -36,6 +38,7 @@ class ChunkReader:
         self.has_reasoned = False
         self._pieces: list[str] = []
         self._tags = ThinkTags(is_over=not tells_thinking)
+        self._stop = StopStrings(stop)
         self._call: _OpenCall | None = None
         self._has_called = False
         self._reason: FinishReason | None = None
@@ -44,6 +47,11 @@ class ChunkReader:
     def finish_reason(self) -> FinishReason | None:
         """Why the answer ended; None as long as it has not."""
         return "tool_calls" if self._reason is not None and self._has_called else self._reason
+
+    @property
+    def has_matched_stop(self) -> bool:
+        """Whether a stop string appeared in the text; nothing after it comes out."""
+        return self._stop.has_matched
 
     @property
     def text(self) -> str:
@@ -72,8 +80,9 @@ class ChunkReader:
         yield from self._flush()
 
     def _flush(self) -> Iterator[Event]:
-        for event in self._tags.flush():
-            yield self._noted(event)
+        yield from self._shown(self._tags.flush())
+        if held := self._stop.flush():
+            yield self._noted(TextDelta(held))
         if self._call is not None:
             self._has_called = True
             call, self._call = self._call, None
@@ -90,11 +99,20 @@ class ChunkReader:
             self._tags.skip()  # the server tells it apart itself
             yield self._noted(ReasoningDelta(reasoning))
         if content:
-            for event in self._tags.feed(content):
-                yield self._noted(event)
+            yield from self._shown(self._tags.feed(content))
+        if self.has_matched_stop:
+            self._reason = self._reason or "stop"
+            return
         for piece in _objects(delta.get("tool_calls")):
             self.num_deltas += 1
             yield from self._call_piece(piece)
+
+    def _shown(self, deltas: Iterable[TextDelta | ReasoningDelta]) -> Iterator[Event]:
+        for delta in deltas:
+            if isinstance(delta, ReasoningDelta):
+                yield self._noted(delta)
+            elif shown := self._stop.feed(delta.text):
+                yield self._noted(TextDelta(shown))
 
     def _noted(self, event: TextDelta | ReasoningDelta) -> Event:
         self._pieces.append(event.text)
@@ -110,7 +128,7 @@ class ChunkReader:
     def _finish(self, reason: str) -> Iterator[Event]:
         if reason in _CUT:
             raise GenerationFailed(f"The server ended the answer before the model had ({reason}). Ask again.")
-        self._reason = _REASONS.get(reason, "stop")
+        self._reason = "stop" if self.has_matched_stop else _REASONS.get(reason, "stop")
         yield from self._flush()
 
 

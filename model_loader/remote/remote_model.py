@@ -230,7 +230,7 @@ class RemoteModel:
         """
         sampling = sampling or self.default_sampling
         body = chat_body(self.name, messages, sampling, stop, opening, tools, controls)
-        reader = ChunkReader(tells_thinking=not opening.text)
+        reader = ChunkReader(stop, tells_thinking=not opening.text)
         yield from self._answer("chat/completions", body, reader)
 
     def complete(
@@ -247,7 +247,7 @@ class RemoteModel:
         Raises (where it is read): as `stream` does.
         """
         body = text_body(self.name, text, sampling or self.default_sampling, stop, controls)
-        yield from self._answer("completions", body, ChunkReader(tells_thinking=False))
+        yield from self._answer("completions", body, ChunkReader(stop, tells_thinking=False))
 
     def close(self) -> None:
         """Ends every running answer and gives the connections up."""

@@ -86,6 +86,10 @@ def _list_models(connection: Connection, options: RemoteOptions, wanted: str) ->
     if reply.status != 200:
         if wanted != BUILTIN_NAME and reply.status in (404, 405, 500):
             return {}
+        if reply.status == 500:
+            raise CheckpointNotFound(
+                f"The server at {options.where} fails to list its models (500). Give the name of one with -c."
+            )
         raise explain(refusal, Asked(options.where))
     cards = reply.read_object().get("data")
     if not isinstance(cards, list):

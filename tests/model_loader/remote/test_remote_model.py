@@ -193,6 +193,20 @@ def test_an_answer_has_ended_whatever_follows_its_reason(
     assert finished.reason == "length"
 
 
+@pytest.mark.parametrize(
+    "ending", [(chunk("stop"), usage(9, 4), DONE), (*[chunk(content="more"), 0.2] * 20, chunk("length"), DONE)]
+)
+def test_stop_strings_are_no_part_of_an_answer_whatever_the_server_does(
+    stub: ApiStub, model: RemoteModel, monkeypatch: pytest.MonkeyPatch, ending: tuple[Any, ...]
+) -> None:
+    monkeypatch.setattr("model_loader.remote.answer._STOPS_S", 0.3)
+    stub.answers_chats(stream(chunk(content="One E"), chunk(content="ND two"), *ending))
+    *events, finished = read(model, stop=["END"])
+    assert events == [TextDelta("One ")]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "stop"
+
+
 def test_a_server_that_counts_nothing_gets_an_estimate_that_says_so(stub: ApiStub, model: RemoteModel) -> None:
     stub.answers_chats(chat(*(f"word{number} " for number in range(40)), tokens=None))
     finished = read(model)[-1]

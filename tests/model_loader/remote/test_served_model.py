@@ -74,6 +74,8 @@ def test_a_name_that_is_not_listed_is_tried_with_one_token() -> None:
 def test_a_server_without_a_list_takes_a_name_and_without_models_says_so() -> None:
     with serve(ApiStub()) as stub:
         stub.routes["/v1/models"] = as_json({"detail": "CacheNotFound"}, 500)
+        with pytest.raises(CheckpointNotFound, match="Give the name of one with -c"):
+            open_at(stub)
         stub.answers_chats(chat("x"))
         assert open_at(stub, "mine").name == "mine"
         stub.routes["/v1/models"] = as_json({"data": []})
