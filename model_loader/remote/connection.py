@@ -37,6 +37,7 @@ _MAX_AHEAD = 1000
 _MAX_RETRIES = 3
 _MAX_PAUSES_S = 30.0
 _FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 5.0
 _CLOSES_S = 5.0
 
 _TROUBLE = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
@@ -258,9 +259,16 @@ class Connection:
 
 
 class Pauses:
-    """How long to wait before each further try, within bounds."""
+    """How long to wait before each further try.
 
-    def __init__(self) -> None:
+    Args:
+        max_tries: how many there may be.
+        max_s: how long all pauses may take together.
+    """
+
+    def __init__(self, max_tries: int = _MAX_RETRIES, max_s: float = _MAX_PAUSES_S) -> None:
+        self._max_tries = max_tries
+        self._max_s = max_s
         self._num_tries = 0
         self._waited_s = 0.0
 
@@ -270,8 +278,8 @@ class Pauses:
         Args:
             wanted_s: what the server asks for.
         """
-        pause_s = max(wanted_s or 0.0, _FIRST_PAUSE_S * 2**self._num_tries)
-        if self._num_tries == _MAX_RETRIES or self._waited_s + pause_s > _MAX_PAUSES_S:
+        pause_s = max(wanted_s or 0.0, min(_FIRST_PAUSE_S * 2**self._num_tries, _LONGEST_PAUSE_S))
+        if self._num_tries == self._max_tries or self._waited_s + pause_s > self._max_s:
             return None
         self._num_tries += 1
         self._waited_s += pause_s

@@ -149,7 +149,8 @@ def explain(refusal: Refusal, asked: Asked) -> ModelLoaderError:
         )
     if status in BUSY:
         pause = f"in {refusal.retry_after_s:.0f} s" if refusal.retry_after_s is not None else "in a while"
-        return ServerBusy(f"The server at {where} has no room now ({status}). Ask again {pause}.{said}")
+        what = "has no room" if status == 429 else "is not ready or has no room"
+        return ServerBusy(f"The server at {where} {what} now ({status}). Ask again {pause}.{said}")
     if 400 <= status < 500:
         return InvalidSetting(
             f"The server at {where} refuses the request ({status}{_identifiers(refusal)}). Change that setting.{said}"

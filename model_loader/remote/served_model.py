@@ -23,6 +23,8 @@ _PROGRAMS = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp"}
 _ASK_S = 10.0
 _TRY_S = 300.0
 """A server that loads a model when it is first asked for takes minutes."""
+_MAX_STARTING_TRIES, _STARTING_S = 200, 600.0
+"""A server that is still loading its model says 503 for minutes."""
 _MAX_NAME = 300
 _MAX_NAMED = 12
 
@@ -75,7 +77,7 @@ def find_served_model(connection: Connection, options: RemoteOptions, wanted: st
 
 def _list_models(connection: Connection, options: RemoteOptions, wanted: str) -> dict[str, Mapping[str, Any]]:
     """The cards of the models by their names; none where a named model makes the list dispensable."""
-    pauses = Pauses()
+    pauses = Pauses(_MAX_STARTING_TRIES, _STARTING_S)
     while True:
         reply = connection.ask("GET", f"{options.api}/models", timeout_s=_ASK_S)
         refusal = read_refusal(reply.status, reply.headers, reply.body)
