@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from model_loader.background_load import BackgroundLoad
+from model_loader.background_load import BackgroundLoad, OpenChatModel
 from model_loader.checkpoint.hub import ANY_HUB, Hub, HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
+from model_loader.remote.options import RemoteOptions
 from ui.chat.place import default_history
 from ui.terminal.options import ChatOptions
 from ui.web.options import PageOptions
@@ -42,6 +43,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_model_flags(parser)
+    _add_server_flags(parser)
     _add_window_flags(parser)
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
     parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
@@ -78,6 +80,7 @@ def build_chat_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_model_flags(parser)
+    _add_server_flags(parser)
     _add_window_flags(parser)
     parser.add_argument(
         "-s",
@@ -170,6 +173,19 @@ def _add_history_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
 
 
+def _add_server_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="have an OpenAI-compatible server answer, such as http://127.0.0.1:8001/v1; -c chooses among its models",
+    )
+    parser.add_argument(
+        "--base-url-key",
+        metavar="KEY",
+        help=f"the key it wants; better as {_ENVIRONMENT_PREFIX}BASE_URL_KEY, because others see command lines",
+    )
+
+
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
     """The QWEN_DEMO_ variables as command-line arguments, to be put before the real ones.
 
@@ -241,10 +257,33 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     )
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
     from ui.web.launch import serve_page  # imports gradio
 
-    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
-    return serve_page(load, options, ModelMenu(load, load_options, hub_options))
+    has_menu = given.base_url is None  # a server's models are its owner's business
+    return serve_page(load, options, ModelMenu(load, load_options, hub_options) if has_menu else None)
+
+
+def remote_opener(given: argparse.Namespace, parser: argparse.ArgumentParser) -> OpenChatModel | None:
+    """How to reach the server that --base-url names; None where the model is loaded here.
+
+    Raises:
+        InvalidSetting: the address or the key is none, or a flag was given that concerns loading a model here.
+    """
+    if given.base_url is None:
+        if given.base_url_key is not None:
+            raise InvalidSetting("--base-url-key is the key of another server; give its address with --base-url.")
+        return None
+    for name in ("precision", "cpu_only", "long_context", "hub", "revision", "allow_model_switch"):
+        if getattr(given, name, None) != parser.get_default(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidSetting(f"{flag} concerns a model that is loaded here; leave it out with --base-url.")
+    options = RemoteOptions(given.base_url, given.base_url_key or "", given.context_length)
+    from model_loader.remote.remote_model import open_remote_model  # imports httpx
+
+    return partial(open_remote_model, options, given.checkpoint_path)
 
 
 def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -255,7 +294,9 @@ def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     hub_options = HubOptions(given.hub, given.revision)
     from ui.terminal.chat import run_chat  # imports rich and prompt_toolkit
 
-    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
     return run_chat(load, options)
 
 

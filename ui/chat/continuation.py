@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Finished, FinishReason, TextDelta, Usage
@@ -31,7 +31,7 @@ class Continuation:
         fault_id: names the entry in the log when the fault is ours.
     """
 
-    def __init__(self, chat_model: ChatModel, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> None:
+    def __init__(self, chat_model: ChatSource, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> None:
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
         self.error = ""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from ui.chat.answers import Answers
 from ui.chat.conversation import Settings
@@ -177,7 +177,7 @@ class _Chat:
 
 
 def _begin_talk(
-    chat_model: ChatModel, load: BackgroundLoad, conversations: Conversations, options: ChatOptions
+    chat_model: ChatSource, load: BackgroundLoad, conversations: Conversations, options: ChatOptions
 ) -> Talk:
     """
     Raises:
@@ -201,7 +201,7 @@ def _is_confirmed(prompt: Prompt, what: str) -> bool:
         return False
 
 
-def _wait_for_model(load: BackgroundLoad, notices: Notices, signals: Signals) -> ChatModel:
+def _wait_for_model(load: BackgroundLoad, notices: Notices, signals: Signals) -> ChatSource:
     lines: list[str] = []
     printer = LoadPrinter(load, lines.append)
     while load.chat_model is None and load.error is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from ui.chat.answer import Answer, AnswerStatus, as_prompt, effective_system
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
@@ -91,7 +91,7 @@ class ChatTalk:
     is_markdown = True
 
     def __init__(
-        self, chat_model: ChatModel, conversations: Conversations, answers: Answers, settings: Settings
+        self, chat_model: ChatSource, conversations: Conversations, answers: Answers, settings: Settings
     ) -> None:
         self.chat_model = chat_model
         self.conversations = conversations

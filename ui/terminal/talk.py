@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.events import FinishReason, Usage
 from ui.chat.conversation import Settings
 from ui.chat.message import MessageState
@@ -61,7 +61,7 @@ class Talk(Protocol):
     settings: Settings
 
     @property
-    def chat_model(self) -> ChatModel:
+    def chat_model(self) -> ChatSource:
         """The model."""
 
     def ask(self, text: str) -> Running:

@@ -6,7 +6,7 @@ ends. It writes to no terminal.
 
 from collections.abc import Sequence
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from ui.chat.continuation import Continuation
 from ui.chat.conversation import Settings
 from ui.chat.refusal import Refused
@@ -68,7 +68,7 @@ class TextTalk:
     label = "Text> "
     is_markdown = False
 
-    def __init__(self, chat_model: ChatModel, settings: Settings) -> None:
+    def __init__(self, chat_model: ChatSource, settings: Settings) -> None:
         self.chat_model = chat_model
         self.settings = settings
         self._steps: list[RunningText] = []
