@@ -78,12 +78,14 @@ class PromptCost:
         cached_tokens: how many of them need not be read again.
         max_tokens: how many a prompt may have beside the longest answer.
         left_out: how many of the oldest messages have no room.
+        is_estimate: whether the tokens were not counted by the model's own tokenizer.
     """
 
     tokens: int
     cached_tokens: int
     max_tokens: int
     left_out: int
+    is_estimate: bool = False
 
 
 class ChatModel:

@@ -1,17 +1,18 @@
 """A stand-in for a loaded model that follows a script, to stage speeds, queues and faults on the page.
 
-It has the shape of `model_loader.chat_model.ChatModel` and `model_loader.background_load.BackgroundLoad` and needs
+It has the shape of `model_loader.chat_source.ChatSource` and `model_loader.background_load.BackgroundLoad` and needs
 neither torch nor files.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from model_loader.chat_format.chatml import NO_OPENING, Opening
 from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
-from model_loader.chat_model import NO_CONTROLS, Controls, PromptCost
+from model_loader.chat_model import NO_CONTROLS, Controls, Fitted, PromptCost
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import EngineActivity, Sampling
 from model_loader.errors import ContextLengthExceeded, GenerationFailed
 from model_loader.events import (
@@ -75,14 +76,6 @@ class ScriptedCheckpoint:
     template_hash: str = "feedc0ffee42"
 
 
-@dataclass(frozen=True)
-class ScriptedFitted:
-    """A conversation cut to the window, as `ChatModel.fit` returns it."""
-
-    messages: tuple[Message, ...]
-    left_out: int
-
-
 class ScriptedModel:
     """Answers from `script`; `num_streams` says how many streams are open now, the lists what was asked.
 
@@ -142,7 +135,7 @@ class ScriptedModel:
         sampling: Sampling,
         opening: Opening = NO_OPENING,
         tools: ToolUse = NO_TOOLS,
-    ) -> ScriptedFitted:
+    ) -> Fitted:
         """Leaves out whole turns; every character counts as one token."""
         system = [one for one in messages if one.role == "system"]
         rest = list(messages[len(system) :])
@@ -153,7 +146,7 @@ class ScriptedModel:
                 raise ContextLengthExceeded(len(rest[-1].content), sampling.max_new_tokens, self.context_length)
             del rest[:following]
             left_out += following
-        return ScriptedFitted((*system, *rest), left_out)
+        return Fitted((*system, *rest), left_out)
 
     def stream(
         self,
@@ -165,7 +158,7 @@ class ScriptedModel:
         owner: str = "",
         tools: ToolUse = NO_TOOLS,
         controls: Controls = NO_CONTROLS,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Follows the script."""
         script = self.script
         with self._lock:
@@ -191,7 +184,7 @@ class ScriptedModel:
         stop: Sequence[str] = (),
         owner: str = "",
         controls: Controls = NO_CONTROLS,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Follows the script, whatever the text is."""
         asked = text if isinstance(text, str) else self.decode(text)
         yield from self.stream([Message("user", asked)], sampling, stop=stop, owner=owner, controls=controls)
@@ -242,7 +235,7 @@ class ScriptedLoad:
     def __init__(self, model: ScriptedModel, *, is_loaded: bool = True) -> None:
         self.model = model
         self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
-        self.chat_model: ScriptedModel | None = model if is_loaded else None
+        self.chat_model: ChatSource | None = model if is_loaded else None
         self.error: str | None = None
         self.notice: str | None = None
         self.has_started = False
@@ -268,7 +261,7 @@ class ScriptedLoad:
         self.error = message
         self._ended.set()
 
-    def wait(self, timeout_s: float | None = None) -> ScriptedModel | None:
+    def wait(self, timeout_s: float | None = None) -> ChatSource | None:
         """As `BackgroundLoad.wait`."""
         self._ended.wait(timeout_s)
         return self.chat_model

@@ -18,6 +18,7 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 
 FLAGS = flags_of(app.build_parser({}))
 COMMAND_FLAGS = {
+    "chat": flags_of(app.build_chat_parser()),
     "profile": flags_of(app.build_profile_parser()),
     "evaluate perplexity": flags_of(app.build_perplexity_parser()),
 }
@@ -55,8 +56,8 @@ def test_every_environment_variable_belongs_to_a_flag() -> None:
 
 
 def test_every_make_target_exists_and_is_listed() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)`?(?=[\s`;,.])", README.split("## Notes")[0])) <= targets
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)`?(?=[\s`;,.])", README.split("## Notes")[0])) <= targets
     assert {"demo", "test", "lint", "format", "bench", "builtin", "help"} <= targets
 
 

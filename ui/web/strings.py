@@ -200,6 +200,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "loading_download": ("Fetching the model", "正在获取模型", "モデルを取得しています"),
     "loading_weights": ("Reading the weights", "正在读取权重", "重みを読み込んでいます"),
     "loading_warm_up": ("Warming up", "正在预热", "ウォームアップ中"),
+    "loading_server": ("Asking the server", "正在询问服务器", "サーバーに問い合わせています"),
     "loading_ready": ("Ready", "就绪", "準備完了"),
     "loading_note": (
         "You can write already; the answer comes as soon as the model is there.",
