@@ -204,11 +204,11 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
     while not has_signal.wait(_LOOK_S):
         printer.poll()
     _say("Ending; unfinished answers are kept as they are.")
-    ending = threading.Thread(target=page.close, name="ending", daemon=True)
-    ending.start()
-    ending.join(_END_S)
-    if ending.is_alive():  # a model that hangs, most likely: what it has written is saved by now
-        os._exit(0 if page.has_saved else 1)
+    # For a model that hangs and for threads that Python waits for at its end; answers are saved long before.
+    end_anyway = threading.Timer(_END_S, lambda: os._exit(0 if page.has_saved else 1))
+    end_anyway.daemon = True
+    end_anyway.start()
+    page.close()
     return 0
 
 
