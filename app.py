@@ -254,6 +254,7 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given.allow_model_switch,
         None if given.no_history else given.history,
         given.keep_days,
+        is_remote=given.base_url is not None,
     )
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)

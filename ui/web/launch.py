@@ -84,7 +84,8 @@ class ServedPage:
                 ReceiptHandlers(load, self.conversations),
                 CompletionHandlers(load),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
-            )
+            ),
+            is_remote=options.is_remote,
         )
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)

@@ -20,6 +20,7 @@ class PageOptions:
         history: the file that keeps conversations; None keeps them in memory.
         keep_days: days after which an unused conversation is deleted; None keeps it.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
+        is_remote: whether a server elsewhere answers, so that what is written leaves this program.
 
     Raises:
         InvalidSetting: a value is out of range.
@@ -32,6 +33,7 @@ class PageOptions:
     allow_model_switch: bool = False
     history: Path | None = None
     keep_days: float | None = None
+    is_remote: bool = False
 
     @property
     def may_switch_model(self) -> bool:

@@ -88,10 +88,15 @@ class _Parts:
         return [self.is_filled, *steering, *self.sliders]
 
 
-def build_page(handlers: PageHandlers) -> gr.Blocks:
-    """The whole page; nothing in here takes time."""
+def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
+    """The whole page; nothing in here takes time.
+
+    Args:
+        handlers: what its events do.
+        is_remote: whether a server elsewhere answers; the page says so.
+    """
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
-        parts = _lay_out(has_model_menu=handlers.model_menu is not None)
+        parts = _lay_out(has_model_menu=handlers.model_menu is not None, is_remote=is_remote)
         attached = _wire_coming_and_going(page, parts, handlers.conversation)
         if handlers.model_menu is not None:
             wire_model_menu(
@@ -110,7 +115,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
     return page
 
 
-def _lay_out(*, has_model_menu: bool) -> _Parts:
+def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
     hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
     for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
@@ -128,7 +133,7 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         storage = gr.Markdown("", elem_id="storage")
         with gr.Column(elem_id="welcome"):
             gr.Markdown(I18N("greeting"), elem_id="greeting")
-            gr.Markdown(I18N("greeting_more"), elem_id="greeting-more")
+            gr.Markdown(I18N("greeting_remote") if is_remote else I18N("greeting_more"), elem_id="greeting-more")
             with gr.Row(elem_id="starters"):
                 starters = [gr.Button(I18N(key), elem_classes="starter", size="sm") for key in STARTERS]
         chatbot = gr.Chatbot(

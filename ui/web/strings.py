@@ -46,6 +46,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "你写的内容只交给这个程序，不会传往别处。",
         "書いた内容はこのプログラムだけが受け取り、ほかへは送られません。",
     ),
+    "greeting_remote": (
+        "What you write goes to this program and on to the server whose model answers.",
+        "你写的内容会交给这个程序，再由它转交给运行模型的服务器。",
+        "書いた内容はこのプログラムが受け取り、モデルが動いているサーバーへ送ります。",
+    ),
     "starter_1": ("What can you do?", "你能做什么？", "あなたは何ができますか？"),
     "starter_2": ("Show me a table", "给我看一个表格", "表を見せてください"),
     "starter_3": ("Write a short Python function", "写一个简短的 Python 函数", "短い Python 関数を書いてください"),
