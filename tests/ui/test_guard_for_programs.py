@@ -1,4 +1,4 @@
-"""What the guard does on routes for programs: other sites, refusals in JSON, limits of their own, names with slashes."""
+"""The guard on routes for programs: other sites, refusals in JSON, limits of their own, names with slashes."""
 
 import pytest
 
