@@ -5,26 +5,35 @@ module knows stop strings and reasoning, and no user interface. Importing it imp
 """
 
 import contextlib
+import time
+from bisect import bisect_left
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from model_loader.chat_format.answer_reader import AnswerReader, TextReader
+from model_loader.answer_rules import AnswerRules
+from model_loader.chat_format.answer_reader import TextReader
 from model_loader.chat_format.chatml import IM_END, NO_OPENING, ChatML, Opening
 from model_loader.chat_format.detokenizer import Detokenizer, Vocabulary
-from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse, check_conversation
+from model_loader.chat_format.dialect import Dialect, NoTools
+from model_loader.chat_format.json_tools import JsonTools
+from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
+from model_loader.chat_format.react_tools import ReactTools
 from model_loader.checkpoint.context_length import explain_context_length
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.defaults import default_sampling, eos_ids, is_completion_model
-from model_loader.engine.request import EngineActivity, Request, Sampling, Token
+from model_loader.engine.request import EngineActivity, Logprob, Request, Sampling, Token, TokenFilter
 from model_loader.errors import ContextLengthExceeded
-from model_loader.events import Event, Finished, Waiting
+from model_loader.events import Event, Finished, Scores, TokenScore, Waiting
 from model_loader.loading.placement import Placement
 
 if TYPE_CHECKING:
     from model_loader.engine.engine import Engine
     from model_loader.loading.load import LoadedModel
+
+_SILENCE_S = 0.25
+"""A reader is told something this often even while text is held back, as the arguments of a call are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,14 @@ class ChatModel:
         self._format = ChatML(loaded.tokenizer, loaded.checkpoint.chat_template)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._stop_ids = self._format.stop_ids | eos_ids(loaded.checkpoint)
+        self._dialect = _choose_dialect(loaded.checkpoint, self._format, self._vocabulary)
+        self._rules = AnswerRules(
+            self._format,
+            self._vocabulary,
+            self._dialect,
+            vocab_size=loaded.vocab_size,
+            stop_ids=self._stop_ids,
+        )
         self._is_completion_model = is_completion_model(loaded.checkpoint, loaded.tokenizer.token_to_id(IM_END))
         self.default_sampling = default_sampling(loaded.checkpoint)
 
@@ -140,7 +157,7 @@ class ChatModel:
     @property
     def supports_tools(self) -> bool:
         """Whether it was taught to call functions in a way that is known here."""
-        return False
+        return self._dialect.supports_tools
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text in which nothing is a control token."""
@@ -160,7 +177,7 @@ class ChatModel:
             ContextLengthExceeded, InvalidSetting: as `fit` does.
         """
         fitted = self.fit(messages, sampling, opening)
-        prompt_ids = self._format.render(fitted.messages, opening)
+        prompt_ids = self._prompt_ids(fitted.messages, opening, NO_TOOLS)
         room = self._max_prompt_tokens(sampling)
         return PromptCost(len(prompt_ids), self._engine.num_known(prompt_ids, owner), room, fitted.left_out)
 
@@ -173,24 +190,26 @@ class ChatModel:
     ) -> Fitted:
         """Leaves out whole turns, oldest first, until prompt and answer fit the window.
 
-        The system message and the last question always stay.
+        The system message and the last question always stay, and with it the calls of tools that followed it.
 
         Raises:
             ContextLengthExceeded: they alone are too long.
             InvalidSetting: no prompt can be made of the messages.
         """
-        check_conversation(messages)
         system = [message for message in messages[:1] if message.role == "system"]
-        turns = list(messages[len(system) :])
-        room = self._max_prompt_tokens(sampling) - len(self._format.opening_ids(opening))
-        room -= sum(map(self._message_tokens, system))
-        costs = [self._message_tokens(message) for message in turns]
-        first = 0
-        while sum(costs[first:]) > room and (later := _later_questions(turns, first)):
-            first = later[0]
-        kept = (*system, *turns[first:])
-        self._check_length(len(self._format.render(kept, opening)), sampling)
-        return Fitted(kept, first)
+        rest = messages[len(system) :]
+        questions = [at for at, message in enumerate(rest) if at and message.role == "user"]
+        room = self._max_prompt_tokens(sampling)
+
+        def prompt_tokens(first: int) -> int:
+            return len(self._prompt_ids((*system, *rest[first:]), opening, tools))
+
+        if prompt_tokens(0) <= room:
+            return Fitted(tuple(messages), 0)
+        place = bisect_left(questions, True, key=lambda first: prompt_tokens(first) <= room)
+        if place == len(questions):
+            self._check_length(prompt_tokens(questions[-1] if questions else 0), sampling)
+        return Fitted((*system, *rest[questions[place] :]), questions[place])
 
     def stream(
         self,
@@ -219,9 +238,11 @@ class ChatModel:
             InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        prompt_ids = self._format.render(messages, opening)
-        reader = AnswerReader(self._format, self._vocabulary, stop, opening)
-        yield from self._generate(prompt_ids, sampling, reader, owner, self._shared_tokens(messages))
+        prompt_ids = self._prompt_ids(messages, opening, tools)
+        reader = self._dialect.reader(messages, tools, stop, opening)
+        token_filter = self._rules.of_answer(messages, tools, opening, controls.json_schema)
+        num_shared = 0 if tools.offered else self._shared_tokens(messages)
+        yield from self._generate(prompt_ids, sampling, reader, owner, controls, token_filter, num_shared)
 
     def complete(
         self,
@@ -234,14 +255,19 @@ class ChatModel:
     ) -> Generator[Event]:
         """How a text goes on, as events: no roles, no system message; for base checkpoints above all.
 
+        Args:
+            text: the text, or its ids, which may be those of control tokens.
+            sampling, stop, owner, controls: as `stream` takes them.
+
         Raises (where it is read):
             ContextLengthExceeded: text and continuation do not fit the window.
-            InvalidSetting: the text or a stop string is empty.
+            InvalidSetting: the text or a stop string is empty, or a control cannot be obeyed.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        reader = TextReader(self._format, self._vocabulary, stop)
         prompt_ids = self.encode(text) if isinstance(text, str) else list(text)
-        yield from self._generate(prompt_ids, sampling, reader, owner)
+        reader = TextReader(self._format, self._vocabulary, stop)
+        token_filter = self._rules.of_text(controls.json_schema)
+        yield from self._generate(prompt_ids, sampling, reader, owner, controls, token_filter)
 
     def _generate(
         self,
@@ -249,28 +275,64 @@ class ChatModel:
         sampling: Sampling | None,
         reader: TextReader,
         owner: str,
+        controls: Controls,
+        token_filter: TokenFilter | None,
         num_shared_tokens: int = 0,
     ) -> Generator[Event]:
         sampling = sampling or self.default_sampling
         self._check_length(len(prompt_ids), sampling)
-        request = Request(tuple(prompt_ids), sampling, self._stop_ids, owner, num_shared_tokens)
+        request = Request(
+            tuple(prompt_ids),
+            sampling,
+            self._stop_ids,
+            owner,
+            num_shared_tokens,
+            logit_bias=controls.logit_bias,
+            token_filter=token_filter,
+            top_logprobs=controls.top_logprobs,
+            has_prompt_logprobs=controls.has_prompt_scores,
+        )
         with contextlib.closing(self._engine.stream(request)) as tokens:
-            yield from self._read(tokens, reader)
+            yield from self._read(tokens, reader, prompt_ids)
 
     def close(self) -> None:
         """Ends every running answer and frees the engine."""
         self._engine.close()
 
-    def _read(self, tokens: Iterator[Token | Waiting], reader: TextReader) -> Iterator[Event]:
+    def _read(
+        self, tokens: Iterator[Token | Waiting], reader: TextReader, prompt_ids: Sequence[int]
+    ) -> Iterator[Event]:
+        told_s = time.monotonic()
         for token in tokens:
             if isinstance(token, Waiting):
                 yield token
                 continue
-            yield from reader.feed(token.id)
-            if token.finish_reason or reader.has_matched_stop:
-                yield from reader.flush()
-                yield Finished(token.finish_reason or "stop", token.usage)
+            events: list[Event] = [*self._scores(token, prompt_ids), *reader.feed(token.id)]
+            if not events and time.monotonic() - told_s > _SILENCE_S:
+                events.append(Waiting(0, len(prompt_ids), len(prompt_ids)))
+            told_s = time.monotonic() if events else told_s
+            yield from events
+            if token.finish_reason or reader.is_over:
+                yield from reader.flush(is_cut=token.finish_reason == "length")
+                yield Finished("tool_calls" if reader.num_calls else token.finish_reason or "stop", token.usage)
                 return
+
+    def _scores(self, token: Token, prompt_ids: Sequence[int]) -> Iterator[Scores]:
+        """The scores that came with a token; the one that ends the answer has none, as it has no text."""
+        if token.prompt_logprobs is not None:
+            logprobs = (None, *token.prompt_logprobs)
+            yield Scores(tuple(map(self._score, prompt_ids, logprobs)), is_prompt=True)
+        if token.logprob is not None and token.id not in self._stop_ids:
+            yield Scores((self._score(token.id, token.logprob),))
+
+    def _score(self, token_id: int, logprob: Logprob | None) -> TokenScore:
+        name = self._vocabulary.name_bytes
+        if logprob is None:
+            return TokenScore(name(token_id), None)
+        return TokenScore(name(token_id), logprob.logprob, tuple((name(each), value) for each, value in logprob.top))
+
+    def _prompt_ids(self, messages: Sequence[Message], opening: Opening, tools: ToolUse) -> list[int]:
+        return self._format.render_turns(self._dialect.turns(messages, tools), opening)
 
     def _shared_tokens(self, messages: Sequence[Message]) -> int:
         """Length of the checkpoint's own system message, if the conversation begins with it: that is no secret."""
@@ -289,6 +351,10 @@ class ChatModel:
             raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, limit)
 
 
-def _later_questions(turns: Sequence[Message], first: int) -> list[int]:
-    """Positions after `first` at which a user's turn begins."""
-    return [at for at in range(first + 1, len(turns)) if turns[at].role == "user"]
+def _choose_dialect(checkpoint: Checkpoint, chat_format: ChatML, vocabulary: Vocabulary) -> Dialect:
+    """How the checkpoint was taught to call tools, as its files tell."""
+    if checkpoint.is_qwen1:
+        return ReactTools(chat_format, vocabulary)
+    if JsonTools.is_in(checkpoint.chat_template):
+        return JsonTools(chat_format, vocabulary, checkpoint.chat_template)
+    return NoTools(chat_format, vocabulary, checkpoint.name)

@@ -139,9 +139,10 @@ class Engine:
     def _check(self, request: Request) -> None:
         vocab_size = self._loaded.vocab_size
         for name, ids in (("prompt", request.prompt_ids), ("logit_bias", tuple(request.logit_bias))):
-            if not all(0 <= each < vocab_size for each in ids):
+            unknown = next((each for each in ids if not 0 <= each < vocab_size), None)
+            if unknown is not None:
                 raise InvalidSetting(
-                    f"The {name} holds a token id outside 0 to {vocab_size - 1:,}, the model's vocabulary."
+                    f"The {name} holds the token id {unknown}; the model's vocabulary goes from 0 to {vocab_size - 1}."
                 )
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
