@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from ui.http_api.chat_schema import ChatRequest
-from ui.http_api.schema import CompletionRequest
+from ui.http_api.schema import CompletionRequest, LoadRequest
 
 _REFUSALS = {
     400: "The request is none that can be carried out; the error names the field.",
@@ -30,6 +30,7 @@ def document(*, has_keys: bool) -> dict[str, Any]:
     schemas: dict[str, Any] = {"Error": _error_schema()}
     chat_answer = {"application/json": _schema(ChatCompletion, schemas), "text/event-stream": {"schema": _TEXT}}
     answer = {"application/json": _schema(Completion, schemas), "text/event-stream": {"schema": _TEXT}}
+    load = _schema(LoadRequest, schemas)
     card = _schema(Model, schemas)
     cards = _object(object={"const": "list"}, data={"type": "array", "items": card["schema"]})
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -39,6 +40,7 @@ def document(*, has_keys: bool) -> dict[str, Any]:
         "/v1/models": {"get": _operation("list_models", {"application/json": {"schema": cards}})},
         "/v1/models/{name}": {"get": _operation("get_model", {"application/json": card}, parameters=[name])},
         "/v1/openapi.json": {"get": _operation("get_document", {"application/json": {"schema": {"type": "object"}}})},
+        "/load_model": {"post": _operation("load_model", {"text/event-stream": {"schema": _TEXT}}, load)},
         "/metrics": {"get": _operation("get_metrics", {"text/plain": {"schema": _TEXT}})},
         "/health": {"get": _public("get_health")},
         "/ready": {"get": _public("get_readiness")},

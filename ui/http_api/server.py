@@ -5,6 +5,7 @@ guard, which stands before them. Answers are made on threads; the event loop onl
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from ui.http_api.errors import api_error, unavailable
 from ui.http_api.exchange import ClientGone, Exchange
 from ui.http_api.metrics import MEDIA_TYPE, Metrics
 from ui.http_api.options import ApiOptions
-from ui.http_api.schema import CompletionRequest
+from ui.http_api.schema import CompletionRequest, LoadRequest
 from ui.http_api.translate import chat_questions, check_model, completion_questions, served_name
 
 _LEAST_BODY_BYTES = 1024 * 1024
@@ -57,6 +58,7 @@ class Api:
             AllowedRoute("/health"),
             AllowedRoute("/ready"),
             AllowedRoute("/metrics"),
+            AllowedRoute("/load_model", POST),
             AllowedRoute("/v1/openapi.json", origins=origins),
             AllowedRoute("/v1/models", origins=origins),
             AllowedRoute("/v1/models/", is_prefix=True, has_escaped_slash=True, origins=origins),
@@ -67,6 +69,7 @@ class Api:
             self._route("/health", self._health, is_public=True),
             self._route("/ready", self._ready, is_public=True),
             self._route("/metrics", self._figures),
+            self._route("/load_model", self._load_model, POST),
             self._route("/v1/openapi.json", self._openapi),
             self._route("/v1/models", self._models),
             self._route("/v1/models/{name:path}", self._model),
@@ -133,6 +136,15 @@ class Api:
 
     async def _figures(self, exchange: Exchange, _owner: str) -> None:
         await exchange.reply(200, self._metrics.text(), MEDIA_TYPE)
+
+    async def _load_model(self, exchange: Exchange, _owner: str) -> None:
+        """What `transformers chat` asks before it begins, of `transformers serve`; nothing is ever loaded by it."""
+        request = read_body(await exchange.body(), exchange.headers, LoadRequest)
+        check_model(request.model, self._chat_model())
+        await exchange.begin_stream()
+        ready = {"status": "ready", "model": request.model, "cached": True}
+        await exchange.send_text(f"data: {json.dumps(ready)}\n\n")
+        await exchange.end_stream()
 
     async def _openapi(self, exchange: Exchange, _owner: str) -> None:
         await asyncio.to_thread(_import_openai)
