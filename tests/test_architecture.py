@@ -14,6 +14,7 @@ LIBRARY_HOMES = {
     "transformers": ("model_loader.loading", "model_loader.engine", "model_loader.builtin"),
     "huggingface_hub": ("model_loader.checkpoint",),
     "modelscope_hub": ("model_loader.checkpoint",),
+    "llguidance": ("model_loader.grammar",),
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
     "fastapi": ("ui.http_api",),

@@ -57,6 +57,7 @@ class ChatML:
         default_system: the system message of the checkpoint's own template, "" where it has none.
         stop_ids: the ids that end an assistant's turn.
         think_start_id, think_end_id: the ids around reasoning; None where the tokenizer has none.
+        can_think: whether the template knows of reasoning, so that an answer may begin with it.
         starts_thinking: whether the prompt itself opens the reasoning.
         can_switch_thinking: whether the template lets one ask for an answer without reasoning.
     """
@@ -77,6 +78,7 @@ class ChatML:
         self.stop_ids = frozenset(turn_ends if end_of_text is None else {*turn_ends, end_of_text})
         self.think_start_id = tokenizer.token_to_id(THINK_START)
         self.think_end_id = tokenizer.token_to_id(THINK_END)
+        self.can_think = self.think_end_id is not None and THINK_START in chat_template
         self.starts_thinking = self.think_start_id is not None and _TEMPLATE_OPENS_THINKING in chat_template
         self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
         self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
@@ -122,9 +124,11 @@ class ChatML:
         return ids + self.opening_ids(opening)
 
     def _encode_turn(self, turn: Turn) -> list[int]:
+        start = (self._im_start_id, *self.encode_text(turn.role))
         end = () if turn.is_open else (self._im_end_id,)
-        start = (self._im_start_id, *self.encode_text(turn.role), *self._newline_ids)
-        return [*start, *self.encode_parts(turn.parts), *end]
+        if turn.joins_newline:
+            return [*start, *self.encode_parts(("\n", *turn.parts)), *end]
+        return [*start, *self._newline_ids, *self.encode_parts(turn.parts), *end]
 
     def marker_id(self, text: str) -> int | None:
         """The id of an added token; None where the tokenizer has none of that text."""
