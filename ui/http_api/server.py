@@ -31,6 +31,8 @@ _LEAST_BODY_BYTES = 1024 * 1024
 _BYTES_PER_TOKEN = 12
 """Room for a window full of text that JSON has escaped: Chinese takes nine bytes a token then."""
 _LOOK_S = 0.05
+_CUT_S = 1.5
+"""Time for every answer to notice that it ends, and to say so."""
 Handle = Callable[[Exchange, str], Awaitable[None]]
 
 
@@ -78,8 +80,13 @@ class Api:
         )
 
     def drain(self, timeout_s: float) -> None:
-        """Refuses what is new and waits until running answers have ended, for so long at most."""
+        """Refuses what is new, lets running answers go on for so long at most, then ends them as they are."""
         self._is_draining = True
+        self._wait_for_answers(timeout_s)
+        self._answering.is_ending = True
+        self._wait_for_answers(_CUT_S)
+
+    def _wait_for_answers(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
         while self._answering.num_running and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
