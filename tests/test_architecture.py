@@ -18,7 +18,7 @@ LIBRARY_HOMES = {
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
     "fastapi": ("ui.http_api",),
-    "starlette": ("ui.http_api",),
+    "starlette": ("ui.http_api", "ui.web"),
     "uvicorn": ("ui.http_api",),
     "pydantic": ("ui.http_api",),
     "openai": ("ui.http_api",),

@@ -157,7 +157,9 @@ class Api:
         await asyncio.to_thread(_import_openai)
         from ui.http_api.openapi import document
 
-        await exchange.reply_json(200, document(has_keys=self._access.has_keys))
+        chat_model = self._load.chat_model
+        name = served_name(chat_model) if chat_model is not None else None
+        await exchange.reply_json(200, document(name, has_keys=self._access.has_keys))
 
     async def _models(self, exchange: Exchange, _owner: str) -> None:
         await exchange.reply_json(200, {"object": "list", "data": [self._card(self._chat_model())]})

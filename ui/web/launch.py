@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from starlette.responses import PlainTextResponse
+
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
 from ui.addresses import listen, names_of
@@ -150,6 +152,7 @@ class ServedPage:
                 "lifespan": guard_whole_app(policy),
                 "openapi_url": None,
                 "routes": [*self._api.routes] if self._api is not None else [],
+                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
@@ -212,6 +215,11 @@ def serve_page(
     print("Ending; unfinished answers are kept as they are.", flush=True)
     page.close()
     return 0
+
+
+async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
+    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
+    return PlainTextResponse("Not found.", 404)
 
 
 def page_head() -> str:
