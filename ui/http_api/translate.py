@@ -11,7 +11,8 @@ from typing import Any
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import NO_TOOLS, Message, Tool, ToolUse
-from model_loader.chat_model import ChatSource, Controls
+from model_loader.chat_model import Controls
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import SAMPLING_RANGES, Sampling
 from model_loader.errors import ContextLengthExceeded
 from model_loader.events import Event, ToolCall
