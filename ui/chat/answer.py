@@ -47,7 +47,7 @@ class AnswerStatus:
 
     Attributes:
         phase: waiting for the model to load, for its turn, for the first token, or being written.
-        ahead: its place in the queue, while it is queued.
+        ahead, waiting: its place in the queue and how many wait there, while it is queued.
         tokens_read, tokens: how much of the prompt the model has read, while it reads.
         progress: how far the load is, while it waits for it.
         thought_s: how long it has been thinking, in whole seconds, while it thinks.
@@ -59,6 +59,7 @@ class AnswerStatus:
     tokens: int = 0
     progress: LoadProgress | None = None
     thought_s: int = 0
+    waiting: int = 0
 
 
 class Answer:
@@ -155,7 +156,7 @@ class Answer:
         stream = chat_model.stream(messages, sampling, stop=settings.stop, opening=opening, owner=self.conversation.id)
         with contextlib.closing(stream) as events:
             for event in events:
-                self._take(event)
+                self._take(event, chat_model)
                 if self._has_ended.is_set() or self._should_end():
                     return
         if not self._has_ended.is_set():
@@ -170,10 +171,10 @@ class Answer:
             self.conversation.amend(self.message_id, left_out=fitted.left_out, reads_from=reads_from)
         return fitted.messages
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: Event, chat_model: ChatSource) -> None:
         match event:
             case Waiting(ahead=ahead) if ahead:
-                self.status = AnswerStatus("queued", ahead)
+                self.status = AnswerStatus("queued", ahead, waiting=max(ahead, chat_model.activity.num_waiting))
             case Waiting(prompt_tokens_read=tokens_read, prompt_tokens=tokens):
                 if self.status.phase not in ("thinking", "writing"):
                     self.status = AnswerStatus("reading", tokens_read=tokens_read, tokens=tokens)

@@ -149,7 +149,7 @@ def figures(language: Language, message: StoredMessage) -> list[str]:
 def live_text(language: Language, status: AnswerStatus) -> str:
     """What a running answer is doing, in a few words."""
     if status.phase == "queued":
-        return say(language, "queued", ahead=status.ahead)
+        return say(language, "queued", ahead=status.ahead, waiting=status.waiting)
     if status.phase == "loading" and status.progress is not None:
         stage = say(language, f"loading_{status.progress.stage}")
         percent = "" if status.progress.fraction is None else f" {status.progress.fraction:.0%}"

@@ -215,7 +215,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "load_failed": ("The model could not be loaded", "模型无法加载", "モデルを読み込めませんでした"),
     "unhealthy": ("The model is in trouble", "模型出现故障", "モデルに問題が起きています"),
     # under an answer
-    "queued": ("Place {ahead} in the queue", "排在第 {ahead} 位", "順番待ち：{ahead} 番目"),
+    "queued": ("Place {ahead} of {waiting} in the queue", "排队第 {ahead} 位，共 {waiting} 位", "順番待ち：{waiting} 人中 {ahead} 番目"),
     "reading": ("Reading", "正在阅读", "読んでいます"),
     "reading_tokens": (
         "Reading {read} of {tokens} tokens",

@@ -68,7 +68,7 @@ def test_the_first_language_of_the_browser_counts(header: str | None, language: 
 
 def test_figures_are_filled_in() -> None:
     assert say("en", "tokens", tokens=12) == "12 tokens"
-    assert say("ja", "queued", ahead=3) == "順番待ち：3 番目"
+    assert say("ja", "queued", ahead=3, waiting=5) == "順番待ち：5 人中 3 番目"
 
 
 def test_the_browser_gets_every_chinese_tag() -> None:
