@@ -34,6 +34,7 @@ bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.start
 	$(BIN)/python -m tests.benchmarks.generation
 	$(BIN)/python -m tests.benchmarks.loading
+	$(BIN)/python -m tests.benchmarks.conversations
 	$(BIN)/python -m tests.benchmarks.gpu
 
 builtin: $(VENV)/.demo ## train the built-in checkpoint anew (up to 45 minutes on 2 cores)

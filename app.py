@@ -24,6 +24,7 @@ from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
 from model_loader.remote.options import RemoteOptions
 from ui.chat.place import default_history
+from ui.terminal.options import ChatOptions
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
@@ -37,22 +38,13 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
         epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000. Besides "
-        "the page there are the commands 'app.py profile' and 'app.py evaluate perplexity', each with its own --help.",
+        "the page there are the commands 'app.py chat', 'app.py profile' and 'app.py evaluate perplexity', each with "
+        "its own --help.",
         allow_abbrev=False,
     )
     _add_model_flags(parser)
     _add_server_flags(parser)
-    parser.add_argument(
-        "--long-context",
-        metavar="METHODS",
-        help="of Qwen-1: ntk, logn and window with commas, or none (default: as the checkpoint says)",
-    )
-    parser.add_argument(
-        "--context-length",
-        type=int,
-        metavar="TOKENS",
-        help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
-    )
+    _add_window_flags(parser)
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
     parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
     parser.add_argument(
@@ -65,14 +57,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long an answer goes on after its page was closed (default: %(default)g)",
     )
-    parser.add_argument(
-        "--history",
-        type=Path,
-        default=default_history(),
-        metavar="FILE",
-        help="where conversations are kept (default: %(default)s)",
-    )
-    parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
+    _add_history_flags(parser)
     parser.add_argument(
         "--keep-days", type=float, metavar="DAYS", help="delete conversations unused for so long (default: never)"
     )
@@ -82,6 +67,31 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="let the page exchange the model although others can reach it",
     )
     parser.add_argument("--share", action="store_true", help="a public link; refused until it can be guarded")
+    return parser
+
+
+def build_chat_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py chat`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py chat",
+        description="Chat with a Qwen model in this terminal. What is piped in is one question: the answer goes to "
+        "standard output, everything else to standard error.",
+        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SEED=7.",
+        allow_abbrev=False,
+    )
+    _add_model_flags(parser)
+    _add_server_flags(parser)
+    _add_window_flags(parser)
+    parser.add_argument(
+        "-s",
+        "--seed",
+        type=int,
+        default=ChatOptions().seed,
+        metavar="N",
+        help="set before every answer: the same questions get the same answers (default: %(default)s)",
+    )
+    parser.add_argument("--system", metavar="TEXT", help='system prompt, "" for none (default: the checkpoint\'s)')
+    _add_history_flags(parser)
     return parser
 
 
@@ -138,6 +148,31 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub checkpoint")
 
 
+def _add_window_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--long-context",
+        metavar="METHODS",
+        help="of Qwen-1: ntk, logn and window with commas, or none (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="TOKENS",
+        help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
+    )
+
+
+def _add_history_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--history",
+        type=Path,
+        default=default_history(),
+        metavar="FILE",
+        help="where conversations are kept (default: %(default)s)",
+    )
+    parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
+
+
 def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base-url",
@@ -154,17 +189,22 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
     """The QWEN_DEMO_ variables as command-line arguments, to be put before the real ones.
 
+    Variables that belong to another command's flags are left to that command.
+
     Raises:
-        InvalidSetting: a variable names no flag, or a switch is neither 1/true nor 0/false.
+        InvalidSetting: a variable names no flag of any command, or a switch is neither 1/true nor 0/false.
     """
-    flags = {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in parser._actions if action.dest != "help"}
+    flags = _variables(parser)
+    known = {**_variables(build_parser({})), **_variables(build_chat_parser()), **flags}
     arguments = []
     for variable, value in sorted(environment.items()):
         if not variable.startswith(_ENVIRONMENT_PREFIX):
             continue
-        if variable not in flags:
-            nearest = difflib.get_close_matches(variable, flags, n=1, cutoff=0.0)[0]
+        if variable not in known:
+            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)[0]
             raise InvalidSetting(f"The environment sets {variable}, which is no setting; did you mean {nearest}?")
+        if variable not in flags:
+            continue
         action = flags[variable]
         if action.nargs != 0:
             arguments.append(f"{action.option_strings[-1]}={value}")
@@ -175,10 +215,17 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
     return arguments
 
 
+def _variables(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The flags of a command by their environment variables."""
+    return {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in parser._actions if action.dest != "help"}
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs the application until it is stopped, or a command of it; returns the exit status."""
     try:
         match list(arguments):
+            case ["chat", *rest]:
+                return _chat(rest, environment)
             case ["profile", *rest]:
                 return _profile(build_profile_parser().parse_args(rest))
             case ["evaluate", "perplexity", *rest]:
@@ -238,6 +285,20 @@ def remote_opener(given: argparse.Namespace, parser: argparse.ArgumentParser) ->
     from model_loader.remote.remote_model import open_remote_model  # imports httpx
 
     return partial(open_remote_model, options, given.checkpoint_path)
+
+
+def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    parser = build_chat_parser()
+    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    options = ChatOptions(given.seed, given.system, None if given.no_history else given.history)
+    load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    hub_options = HubOptions(given.hub, given.revision)
+    from ui.terminal.chat import run_chat  # imports rich and prompt_toolkit
+
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
+    return run_chat(load, options)
 
 
 def _profile(given: argparse.Namespace) -> int:

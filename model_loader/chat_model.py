@@ -226,8 +226,10 @@ class ChatModel:
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
 
+        Each call of a tool is one event, when it is whole; with one or more the answer ends for "tool_calls".
+
         Args:
-            messages: the conversation, with a question at its end.
+            messages: the conversation, with a question or a tool's result at its end.
             sampling: how tokens are drawn; None takes the checkpoint's defaults.
             stop: texts that end the answer; they are no part of it.
             opening: how the answer begins; the events go on from there.
@@ -237,7 +239,8 @@ class ChatModel:
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
-            InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
+            InvalidSetting: no prompt can be made of the messages, a stop string is empty, the model knows no tools, or
+                a control cannot be obeyed.
             GenerationFailed, EngineStopped: as the engine says.
         """
         prompt_ids = self._prompt_ids(messages, opening, tools)

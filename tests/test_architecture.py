@@ -20,6 +20,7 @@ LIBRARY_HOMES = {
     "fastapi": ("ui.http_api",),
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),
+    "markdown_it": ("ui.terminal",),
 }
 FOUNDATION = ("model_loader.errors", "model_loader.events", "model_loader.progress", "model_loader.byte_level")
 MODEL_LOADER_RULES = {

@@ -50,6 +50,7 @@ class AnswerStatus:
         ahead: its place in the queue, while it is queued.
         tokens_read, tokens: how much of the prompt the model has read, while it reads.
         progress: how far the load is, while it waits for it.
+        thought_s: how long it has been thinking, in whole seconds, while it thinks.
     """
 
     phase: Literal["loading", "queued", "reading", "thinking", "writing"]
@@ -57,6 +58,7 @@ class AnswerStatus:
     tokens_read: int = 0
     tokens: int = 0
     progress: LoadProgress | None = None
+    thought_s: int = 0
 
 
 class Answer:
@@ -177,7 +179,7 @@ class Answer:
                     self.status = AnswerStatus("reading", tokens_read=tokens_read, tokens=tokens)
             case ReasoningDelta(text=text):
                 self._thinks_since = self._thinks_since or time.monotonic()
-                self.status = AnswerStatus("thinking")
+                self.status = AnswerStatus("thinking", thought_s=int(time.monotonic() - self._thinks_since))
                 self.conversation.grow(self.message_id, reasoning=text)
             case TextDelta(text=text):
                 self._end_reasoning()

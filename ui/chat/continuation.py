@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 import uuid
+from collections.abc import Sequence
 
 from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 class Continuation:
     """One continuation. Any thread may read it, stop it and wait for it.
 
+    Args:
+        stop: texts that end it.
+
     Attributes:
         usage: what it cost, once the model has ended it.
         finish_reason: why the model ended it; None while it runs and after a stop.
@@ -27,7 +31,7 @@ class Continuation:
         fault_id: names the entry in the log when the fault is ours.
     """
 
-    def __init__(self, chat_model: ChatSource, text: str, sampling: Sampling) -> None:
+    def __init__(self, chat_model: ChatSource, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> None:
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
         self.error = ""
@@ -35,6 +39,7 @@ class Continuation:
         self._chat_model = chat_model
         self._beginning = text
         self._sampling = sampling
+        self._stop = stop
         self._pieces: list[str] = []
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="continuation", daemon=True)
@@ -53,13 +58,19 @@ class Continuation:
         """Whether nothing more will come."""
         return not self._thread.is_alive()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until nothing more will come; False when the time is over first."""
+        self._thread.join(timeout_s)
+        return self.has_ended
+
     def stop(self) -> None:
         """Ends it with what it has; within a quarter second and a step of the model."""
         self._is_stopped.set()
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._chat_model.complete(self._beginning, self._sampling)) as events:
+            stream = self._chat_model.complete(self._beginning, self._sampling, stop=self._stop)
+            with contextlib.closing(stream) as events:
                 for event in events:
                     if isinstance(event, TextDelta):
                         self._pieces.append(event.text)

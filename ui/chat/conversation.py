@@ -5,6 +5,7 @@ question or an answer that was edited, is a sibling; `put_away` moves the head u
 count of what has not been saved. All methods may be called from any thread. It knows neither models nor screens.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 from ui.chat.message import StoredMessage, new_id
 
 _MAX_TITLE_CHARS = 80
+_MARKS = re.compile(r"\*\*|__|~~|`+")
+"""Markdown's marks inside a line; a single star or underscore may be meant as itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +378,7 @@ class Conversation:
 
 def title_of(text: str) -> str:
     """The first line of a text that says something, without Markdown's marks, cut after a whole word."""
-    lines = (" ".join(line.strip("#>*-`=~ \t").split()) for line in text.splitlines())
+    lines = (" ".join(_MARKS.sub("", line).strip("#>*-=~ \t").split()) for line in text.splitlines())
     line = next(filter(None, lines), "")
     if len(line) <= _MAX_TITLE_CHARS:
         return line

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from starlette.middleware import Middleware
+
 from model_loader.background_load import BackgroundLoad
 from model_loader.errors import InvalidSetting
 from model_loader.model_menu import ModelMenu
@@ -27,6 +29,7 @@ from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
+from ui.web.early_script import EarlyScript
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers
@@ -126,7 +129,11 @@ class ServedPage:
             state_session_capacity=500,
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
-            app_kwargs={"lifespan": guard_whole_app(page_policy(options, os.environ)), "openapi_url": None},
+            app_kwargs={
+                "lifespan": guard_whole_app(page_policy(options, os.environ)),
+                "middleware": [Middleware(EarlyScript)],
+                "openapi_url": None,
+            },
             i18n=I18N,
             theme=page_theme(),
             head=page_head(),

@@ -15,6 +15,7 @@ from ui.web.completion import CompletionHandlers, lay_out_completion, wire_compl
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers, lay_out_history, wire_history
+from ui.web.keys import lay_out_panel_foot, wire_keys
 from ui.web.markdown import LATEX_DELIMITERS
 from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_menu
@@ -152,6 +153,9 @@ def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
         dock = _lay_out_dock()
         completion = lay_out_completion()
     receipt = gr.Markdown("", elem_id="receipt")
+    wire_keys(
+        panel.pop("show_keys"), gr.Markdown("", elem_id="keys"), gr.Button(visible="hidden", elem_id="keys-close")
+    )
     tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
@@ -239,7 +243,9 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
             ]  # fmt: skip
             sliders += [_slider(name) for name in MORE_SLIDERS]
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
+        show_keys = lay_out_panel_foot()
     return {
+        "show_keys": show_keys,
         "card": card,
         "model_menu": model_menu,
         "presets": presets,

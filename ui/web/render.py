@@ -63,7 +63,7 @@ class Transcript:
         return known[1]
 
     def _live_answer(self, message: StoredMessage, status: AnswerStatus) -> list[Shown]:
-        return self._body(message, fill("live", text=live_text(self._language, status)))
+        return self._body(message, fill("live", text=live_text(self._language, status)), status.thought_s)
 
     def _answer(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
         facts = Fragment(" · ".join(fill("fact", text=fact) for fact in figures(self._language, message)))
@@ -104,16 +104,18 @@ class Transcript:
     def _action(self, action: str, message_id: str, label: str) -> Fragment:
         return fill("action", action=action, id=message_id, label=say(self._language, label))
 
-    def _body(self, message: StoredMessage, foot: Fragment) -> list[Shown]:
+    def _body(self, message: StoredMessage, foot: Fragment, thought_s: int = 0) -> list[Shown]:
         shown = []
         if message.reasoning:
-            shown.append(self._reasoning(message))
+            shown.append(self._reasoning(message, thought_s))
         blocks = [{"type": "text", "text": normalise(message.text)}] if message.text else []
         return [*shown, {"role": "assistant", "content": [*blocks, {"type": "text", "text": str(foot)}]}]
 
-    def _reasoning(self, message: StoredMessage) -> Shown:
+    def _reasoning(self, message: StoredMessage, thought_s: int) -> Shown:
         is_over = message.reasoning_s is not None or message.state != "streaming"
         title = say(self._language, "thinking")
+        if thought_s:
+            title = say(self._language, "thinking_since", seconds=thought_s)
         if message.reasoning_s is not None:
             title = say(self._language, "thought", seconds=f"{message.reasoning_s:.1f}")
         thought = _block("assistant", normalise(message.reasoning))

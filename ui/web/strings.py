@@ -223,6 +223,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "{tokens} トークン中 {read} まで読みました",
     ),
     "thinking": ("Thinking", "正在思考", "考えています"),
+    "thinking_since": ("Thinking for {seconds} s", "已思考 {seconds} 秒", "考え始めて {seconds} 秒"),
     "thought": ("Thought for {seconds} s", "思考了 {seconds} 秒", "{seconds} 秒考えました"),
     "writing": ("Writing", "正在书写", "書いています"),
     "token": ("{tokens} token", "{tokens} 个 token", "{tokens} トークン"),
@@ -287,6 +288,23 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "really": ("Really? This cannot be undone.", "确定吗？此操作无法撤销。", "本当に？元に戻せません。"),
     "more_conversations": ("Show more", "显示更多", "もっと表示"),
     "nothing_found": ("Nothing found.", "没有找到。", "見つかりませんでした。"),
+    # the keyboard
+    "keys": ("Keyboard shortcuts", "键盘快捷键", "キーボード操作"),
+    "key_send": ("Send the message", "发送消息", "メッセージを送信"),
+    "key_line": ("New line", "换行", "改行"),
+    "key_stop": (
+        "Stop the answer, or close what is open",
+        "停止回答，或关闭打开的窗口",
+        "回答を止める、開いたものを閉じる",
+    ),
+    "key_edit": (
+        "Edit your last message, in an empty box",
+        "输入框为空时，修改上一条消息",
+        "入力欄が空のとき、直前の発言を直す",
+    ),
+    "key_new": ("New conversation", "新对话", "新しい会話"),
+    "key_search": ("Search conversations", "搜索对话", "会話を検索"),
+    "key_keys": ("Show these shortcuts", "显示快捷键", "この一覧を表示"),
     "trash_empty": ("The trash is empty.", "回收站是空的。", "ごみ箱は空です。"),
     "no_conversations": ("Your conversations will appear here.", "你的对话会显示在这里。", "会話はここに並びます。"),
     "trash_note": (

@@ -61,7 +61,10 @@ def test_no_more_than_one_stop_string_is_held_back(length: int) -> None:
 def pieces_of(markers: list[str], pieces: list[str]) -> list[str]:
     splitter = MarkerSplitter(markers)
     return [
-        part for piece in (*pieces, None) for part in (splitter.feed(piece) if piece else [splitter.flush()]) if part
+        part
+        for piece in (*pieces, None)
+        for part in ([splitter.flush()] if piece is None else splitter.feed(piece))
+        if part
     ]
 
 

@@ -256,11 +256,11 @@ def test_when_there_is_no_room_on_the_disk_the_user_is_told_and_nothing_is_dropp
 def test_titles_come_from_the_first_question_and_can_be_changed() -> None:
     store = Conversations(never_open)
     conversation = answered(store, ALICE, "\n## **How** do I\nmake tea?")
-    assert conversation.record.title == "How** do I"
+    assert conversation.record.title == "How do I"
     store.rename(conversation, "  Tea \n time ")
     assert conversation.record.title == "Tea time"
     store.rename(conversation, "")
-    assert conversation.record.title == "How** do I"
+    assert conversation.record.title == "How do I"
 
 
 def test_named_settings_belong_to_their_owner() -> None:

@@ -40,8 +40,10 @@ class Served:
         linger_s: float = 10.0,
         max_shown: int = 60,
         context_length: int = 4096,
+        can_switch_thinking: bool = False,
     ) -> None:
         self.model = ScriptedModel(script, context_length)
+        self.model.can_switch_thinking = can_switch_thinking
         self.load = ScriptedLoad(self.model, is_loaded=is_loaded)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -127,6 +127,7 @@ def test_a_question_is_edited_and_both_versions_stay(page: Any, serve: Callable[
     expect(page.locator("#editing")).to_be_hidden()
     expect(page.locator("#chatbot .user-row")).to_have_count(1)
     expect(page.locator("#chatbot .question-foot")).to_contain_text("2/2")
+    page.mouse.move(5, 5)
     shoot(page, "versions")
     page.click("#chatbot .question-foot .act-back")
     expect(page.locator("#chatbot .user-row")).to_contain_text(["first wording", "what follows"])
@@ -236,6 +237,7 @@ def test_on_a_phone_the_list_is_a_drawer(page: Any, serve: Callable[..., Served]
     talk(page, served, "on a phone")
     page.click("#history .toggle-button")
     expect(entry(page, "on a phone")).to_be_visible()
+    page.wait_for_timeout(400)  # the drawer slides
     shoot(page, "history-phone")
     page.click("#new")
     expect(page.locator("#history-list")).to_be_hidden()
@@ -281,3 +283,26 @@ def test_everything_is_there_again_after_the_program_was_started_anew(page: Any,
     expect(entry(page, "Will it last?")).to_have_count(1)
     again.close()
     gc.collect()
+
+
+def test_thoughts_stream_fold_when_they_end_and_can_be_switched_off(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="So it is.", reasoning="hm " * 150, tokens_per_s=60), can_switch_thinking=True)
+    served.open(page)
+    ask(page, "Why <think>?")
+    expect(page.locator("#chatbot .thought-group")).to_contain_text("Thinking for 1 s")
+    expect(page.locator("#chatbot .thought-group .content")).to_contain_text("hm hm")
+    shoot(page, "thinking")
+    wait_until_answered(page)
+    expect(answers(page).last).to_contain_text("So it is.")
+    expect(page.locator("#chatbot .thought-group")).to_contain_text(re.compile(r"Thought for [\d.]+ s"))
+    expect(page.locator("#chatbot .thought-group .content")).to_be_hidden()
+    expect(page.locator("#chatbot .user-row")).to_contain_text(re.compile("Why <\u2060?think>"))
+    page.locator("#chatbot .thought-group .title").click()
+    expect(page.locator("#chatbot .thought-group .content")).to_contain_text("hm hm hm")
+    assert served.model.openings[-1].thinking is None
+    page.click("#panel .toggle-button")
+    page.uncheck("#thinks input")
+    page.click("#panel .toggle-button")
+    talk(page, served, "Now without")
+    assert served.model.openings[-1].thinking is False
+    assert [one.content for one in served.model.prompts[-1] if one.role == "assistant"] == ["So it is."]
