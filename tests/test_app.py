@@ -94,6 +94,12 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
         (["--long-context", "yarn"], "--long-context is 'yarn'; use ntk, logn"),
         (["--linger=-1"], "--linger is -1.0"),
         (["--linger=nan"], "--linger is nan"),
+        (["--base-url", "gpu1:8000"], "--base-url is 'gpu1:8000'; give an http or https URL"),
+        (["--base-url", "http://me:pw@gpu1/v1"], "--base-url holds a name or password"),
+        (["--base-url", "http://gpu1/v1", "--precision", "int4"], "--precision concerns a model that is loaded here"),
+        (["--base-url", "http://gpu1/v1", "--allow-model-switch"], "--allow-model-switch concerns a model"),
+        (["--base-url", "http://gpu1/v1", "--context-length", "1"], "--context-length is 1; give 64 tokens or more"),
+        (["--base-url-key", "k3y"], "give its address with --base-url"),
         (["chat", "--seed=-1"], "seed is -1; give a whole number from 0"),
     ],
 )
@@ -104,6 +110,23 @@ def test_bad_values_end_with_one_line_and_status_2(
     printed = capsys.readouterr()
     assert complaint in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_the_key_of_a_server_may_stand_in_the_environment_and_is_never_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment = {"QWEN_DEMO_BASE_URL": "http://gpu1/v1", "QWEN_DEMO_BASE_URL_KEY": "k3y with a space"}
+    assert parse(**environment)["base_url_key"] == "k3y with a space"
+    assert app.main([], environment) == 2
+    assert "k3y" not in capsys.readouterr().err
+
+
+def test_a_model_elsewhere_needs_no_torch() -> None:
+    program = (
+        "import sys, model_loader.remote.remote_model, ui.chat.answers\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    assert run("-c", program).stdout.splitlines() == ["[]"]
 
 
 @pytest.mark.parametrize(
