@@ -237,8 +237,8 @@ class ChatModel:
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
-            InvalidSetting: no prompt can be made of the messages, a stop string is empty, the model knows no tools, or a
-                control cannot be obeyed.
+            InvalidSetting: no prompt can be made of the messages, a stop string is empty, the model knows no tools, or
+                a control cannot be obeyed.
             GenerationFailed, EngineStopped: as the engine says.
         """
         prompt_ids = self._prompt_ids(messages, opening, tools)
