@@ -135,6 +135,7 @@
       const isComposing = event.isComposing || event.keyCode === 229;
       if (event.key === "Escape" && !isComposing && !event.target.closest?.(".entry-name")) {
         if ($("#receipt .receipt")) closeReceipt();
+        else if (transfer.close()) return;
         else if ($("#panel.open")) click("#panel .toggle-button");
         else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
         else if (document.body.dataset.editing === "yes") cancelEditing();
@@ -244,6 +245,7 @@
     const tool = event.target.closest(".tool, .tool-restore");
     const entry = event.target.closest(".entry-open");
     const button = event.target.closest("button")?.id;
+    transfer.click(button);
     if (tool) {
       const action = tool.matches(".tool") ? [...tool.classList].find((name) => name.startsWith("tool-")).slice(5) : "restore";
       if (action === "rename") rename(tool.closest(".entry"));
@@ -262,6 +264,7 @@
       submit("#do-list", { pages: String(pages) });
     }
   }
+  const transfer = qwenTransfer({ $, submit, fillBox, pause, open, relist });
   function rename(entry) {
     const title = entry.querySelector(".entry-title");
     const name = Object.assign(document.createElement("input"), { value: title.textContent, className: "entry-name" });

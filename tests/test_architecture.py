@@ -16,6 +16,8 @@ LIBRARY_HOMES = {
     "modelscope_hub": ("model_loader.checkpoint",),
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
+    "mdtex2html": ("ui.web",),
+    "nh3": ("ui.web",),
     "fastapi": ("ui.http_api",),
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),

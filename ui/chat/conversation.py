@@ -203,6 +203,11 @@ class Conversation:
             together = self._children[chosen.parent_id]
             return tuple(one for one in together if self._messages[one].role == chosen.role)
 
+    def tree(self) -> tuple[ConversationRecord, tuple[StoredMessage, ...]]:
+        """The record, and the messages of all branches, parents before children, each as far as it is written."""
+        with self._lock:
+            return self._record, tuple(map(self._current, self._messages))
+
     @property
     def can_bring_back(self) -> bool:
         """Whether `bring_back` would show something."""

@@ -22,6 +22,7 @@ from ui.web.panel import MORE_SLIDERS, SLIDER_STEP, SLIDER_STEPS, SLIDERS, slide
 from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
 from ui.web.receipts import ReceiptHandlers
 from ui.web.strings import STARTERS, say
+from ui.web.transfer import TransferHandlers, wire_transfer
 from ui.web.wiring import I18N, LIGHT, STREAM
 
 
@@ -35,6 +36,7 @@ class PageHandlers:
     presets: PresetHandlers
     receipts: ReceiptHandlers
     completion: CompletionHandlers
+    transfer: TransferHandlers
     model_menu: ModelMenuHandlers | None = None
 
 
@@ -103,6 +105,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
         _wire_looking(parts, handlers.conversation)
         _wire_telling(parts, handlers)
         wire_history(parts.history, parts.view, parts.trashed, parts.storage, handlers.history)
+        wire_transfer(parts.history["transfer"], parts.view, parts.notice, parts.trashed, handlers.transfer)
         attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
         wire_presets(parts.presets, parts.view, parts.notice, parts.settings, parts.reset, handlers.presets)
         wire_completion(page, parts.completion, parts.settings, handlers.completion)

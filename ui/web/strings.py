@@ -6,6 +6,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from ui.web.transfer_strings import TRANSFER_STRINGS
+
 Language = Literal["en", "zh", "ja"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "ja")
 STARTERS = ("starter_1", "starter_2", "starter_3", "starter_4", "starter_5")
@@ -383,6 +385,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "页面与对话失去联系。请重新加载，你的文字会保留。",
         "ページが会話を見失いました。再読み込みしてください。入力した文は残ります。",
     ),
+    **TRANSFER_STRINGS,
 }
 
 
