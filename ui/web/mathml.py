@@ -16,13 +16,19 @@ with warnings.catch_warnings():
 
 _NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
 _TAGS = frozenset(
-    "math mrow mi mn mo ms mtext mspace msup msub msubsup mfrac msqrt mroot mover munder munderover mtable mtr mtd "
-    "mstyle mpadded mphantom menclose mmultiscripts mprescripts none".split()
+    {
+        *("math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "msup", "msub", "msubsup", "mfrac", "msqrt"),
+        *("mroot", "mover", "munder", "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom"),
+        *("menclose", "mmultiscripts", "mprescripts", "none"),
+    }
 )
 _ATTRIBUTES = frozenset(
-    "display displaystyle scriptlevel stretchy fence form separator accent accentunder movablelimits largeop symmetric "
-    "minsize maxsize lspace rspace width height depth voffset linethickness mathvariant columnalign rowspacing "
-    "columnspacing columnlines rowlines notation linebreak".split()
+    {
+        *("display", "displaystyle", "scriptlevel", "stretchy", "fence", "form", "separator", "accent", "accentunder"),
+        *("movablelimits", "largeop", "symmetric", "minsize", "maxsize", "lspace", "rspace", "width", "height"),
+        *("depth", "voffset", "linethickness", "mathvariant", "columnalign", "rowspacing", "columnspacing"),
+        *("columnlines", "rowlines", "notation", "linebreak"),
+    }
 )
 _VALUE = re.compile(r"[A-Za-z0-9.+%# -]{1,40}")
 # What latex2mathml lays out as rows; it loses the rows of the forms on the left.
@@ -31,9 +37,10 @@ _KNOWN_FORM = {
     "alignedat": "align*",
     "alignat*": "align*",
     "alignat": "align*",
-    "gathered": "gather*",
+    "gathered": "matrix",
+    "gather*": "matrix",
+    "equation*": "matrix",
     "split": "align*",
-    "equation*": "gather*",
     "dcases": "cases",
 }
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{([a-zA-Z]+\*?)\}(\{\d+\}(?=[\s\S]))?")

@@ -19,9 +19,10 @@ from ui.web.mathml import convert, to_mathml
 MAX_BLOCK_CHARS = 12_000
 """mdtex2html takes about 8 ms for a thousand characters, more where they are contrived."""
 _EXTENSIONS = ["tables", "nl2br", "sane_lists"]
-_TAGS = set(
-    "p br hr h1 h2 h3 h4 h5 h6 em strong del a ul ol li blockquote table thead tbody tr th td code pre sup sub".split()
-)
+_TAGS = {
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "del", "a", "ul", "ol", "li", "blockquote"),
+    *("table", "thead", "tbody", "tr", "th", "td"),
+}
 _ALIGNED = re.compile(r"text-align: (?:left|right|center);")
 
 # Code and formulas stand aside while the rest is made into HTML; a number between two private signs is in their place.
@@ -164,7 +165,7 @@ def _filtered(tag: str, name: str, value: str) -> str | None:
         return value if _ALIGNED.fullmatch(value) else None
     if name == "start":
         return value if value.isdecimal() and len(value) < 10 else None
-    return None if _OPEN in value else value
+    return value if name in ("href", "rel") and _OPEN not in value else None
 
 
 def _restored(made: str, kept: list[str]) -> str:

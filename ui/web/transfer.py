@@ -46,7 +46,7 @@ class TransferHandlers:
         """The file for the browser, and a notice if there is none."""
         language = request_language(request)
         try:
-            if kind not in _MEDIA_TYPES or not isinstance(view, View):
+            if not isinstance(kind, str) or kind not in _MEDIA_TYPES or not isinstance(view, View):
                 raise Refused("no_conversation")
             name, data = self._alone(lambda: self._made(language, kind, view))
         except Refused as refused:

@@ -16,17 +16,22 @@ TRANSFER_STRINGS: dict[str, tuple[str, str, str]] = {
         "{messages} 件のメッセージ · 最終更新 {date}",
     ),
     "exported_note": (
-        "Written by Qwen chat. The file holds the whole conversation as data, with {hidden} messages of other versions; "
+        "Written by Qwen chat. The file holds the whole conversation as data (messages of other versions: {hidden}); "
         "import it to go on with it.",
-        "由 Qwen 聊天导出。文件中以数据形式包含整个对话，另有其他版本的 {hidden} 条消息；导入后可继续。",
-        "Qwen チャットから書き出しました。会話全体（別の版の {hidden} 件を含む）がデータとして入っており、読み込めば続けられます。",
+        "由 Qwen 聊天导出。文件中以数据形式包含整个对话（其他版本的消息：{hidden} 条），导入后可继续。",
+        "Qwen チャットから書き出しました。会話全体（別の版のメッセージ：{hidden} 件）がデータとして入っており、"
+        "読み込めば続けられます。",
     ),
     "imported_one": (
         "“{title}” was imported as a conversation of its own.",
         "“{title}”已作为新对话导入。",
         "「{title}」を新しい会話として読み込みました。",
     ),
-    "imported": ("{number} conversations were imported.", "已导入 {number} 个对话。", "{number} 件の会話を読み込みました。"),
+    "imported": (
+        "{number} conversations were imported.",
+        "已导入 {number} 个对话。",
+        "{number} 件の会話を読み込みました。",
+    ),
     "refused_nothing_to_export": (
         "There is nothing to export yet.",
         "还没有可以导出的内容。",

@@ -18,7 +18,9 @@ NAMES = {"user": "You", "assistant": "Qwen", "reasoning": "Thoughts"}
 def test_markdown_holds_the_branch_on_screen_and_closes_what_a_cut_answer_left_open() -> None:
     conversation = grown_conversation()
     said = as_markdown("A title\nof two lines", conversation.path(), NAMES)
-    assert said.startswith("# A title of two lines\n\n## You\n\nWhat is **2 + 2**?\n\n\tIndented, 好的。\n\n## Qwen\n\n")
+    assert said.startswith(
+        "# A title of two lines\n\n## You\n\nWhat is **2 + 2**?\n\n\tIndented, 好的。\n\n## Qwen\n\n"
+    )
     assert "> **Thoughts**\n>\n> Let me add.\n\nIt is $4$." in said
     assert said.endswith("```python\nprint(\n```\n")
     assert "Out of memory" not in said

@@ -161,7 +161,9 @@ def test_a_large_file_comes_in_pieces(page: Any, serve: Callable[..., Served]) -
     talk(page, served, "Long one")
     (tree,) = trees(served)
     for number in range(2, 12):
-        tree["messages"].append({**tree["messages"][number % 2], "id": number + 1, "parent": number, "text": "好x" * 30_000})
+        tree["messages"].append(
+            {**tree["messages"][number % 2], "id": number + 1, "parent": number, "text": "好x" * 30_000}
+        )
     tree["conversation"]["head"] = 12
     bring_in(page, "long.json", json.dumps(tree, ensure_ascii=False).encode())
     expect(page.locator("#history .entry")).to_have_count(2, timeout=20_000)
