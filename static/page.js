@@ -201,7 +201,7 @@
     if (action === "copy") copyAnswer(button, id);
     else if (action === "edit") edit(id);
     else if (action === "receipt") submit("#do-receipt", { message_id: id });
-    else if (["again", "continue", "branch", "take-back"].includes(action)) act(action, id);
+    else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
     else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
       fromEnd = scroller().scrollHeight - scroller().scrollTop;

@@ -22,6 +22,7 @@ from ui.chat.conversation import ConversationRecord, Settings
 from ui.chat.export import FORMAT, MAX_FILE_BYTES, MAX_UNPACKED_BYTES, VERSION, Tree
 from ui.chat.message import MessageState, StoredMessage, StoredRole, new_id
 from ui.chat.receipt import Receipt
+from ui.chat.script_watch import AnswerLanguage
 
 DATA_OPENING = '<script type="application/json" id="qwen-chat">'
 DATA_CLOSING = "</script>"
@@ -335,6 +336,8 @@ _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "stop": _stops,
     "prefill": _short,
     "thinking": _maybe(_flag),
+    "language": _maybe(_one_of(AnswerLanguage)),
+    "stops_loops": _maybe(_flag),
 }
 _MESSAGE: dict[str, Callable[[Any], Any]] = {
     "role": _one_of(StoredRole),
@@ -348,6 +351,10 @@ _MESSAGE: dict[str, Callable[[Any], Any]] = {
     "usage": _usage,
     "finish_reason": _one_of(FinishReason),
     "left_out": _number,
+    "loops_at": _number,
+    "loops_in_reasoning": _flag,
+    "drifted_from": _one_of(AnswerLanguage),
+    "drifted_at": _number,
     "is_edited": _flag,
     "receipt": _receipt,
 }

@@ -23,6 +23,7 @@ from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
 from ui.web.receipts import ReceiptHandlers
 from ui.web.strings import STARTERS, say
 from ui.web.transfer import TransferHandlers, wire_transfer
+from ui.web.watch_strings import LANGUAGE_NAMES
 from ui.web.wiring import I18N, LIGHT, STREAM
 
 
@@ -77,6 +78,8 @@ class _Parts:
     stop_strings: gr.Textbox
     prefill: gr.Textbox
     thinks: gr.Checkbox
+    answer_in: gr.Radio
+    stops_loops: gr.Checkbox
     sliders: list[gr.Slider]
     reset: gr.Button
     triggers: dict[str, gr.Button]
@@ -86,7 +89,7 @@ class _Parts:
     def settings(self) -> list[Any]:
         """The side panel as `read_settings` takes it."""
         steering = [self.system, self.seed, self.stop_strings, self.prefill, self.thinks]
-        return [self.is_filled, *steering, *self.sliders]
+        return [self.is_filled, *steering, self.answer_in, self.stops_loops, *self.sliders]
 
 
 def build_page(handlers: PageHandlers) -> gr.Blocks:
@@ -216,6 +219,10 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
         system = gr.Textbox(
             label=I18N("system"), info=I18N("system_info"), lines=3, max_lines=10, interactive=False, elem_id="system"
         )
+        answer_in = gr.Radio(
+            [(I18N("language_free"), ""), *((name, language) for language, name in LANGUAGE_NAMES.items())],
+            value="", label=I18N("answer_in"), info=I18N("answer_in_info"), interactive=False, elem_id="answer-in",
+        )  # fmt: skip
         thinks = gr.Checkbox(label=I18N("thinks"), value=True, visible=False, interactive=False, elem_id="thinks")
         sliders = [_slider(name) for name in SLIDERS]
         seed = gr.Number(
@@ -236,6 +243,9 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
                 for name in ("stop_strings", "prefill")
             ]  # fmt: skip
             sliders += [_slider(name) for name in MORE_SLIDERS]
+            stops_loops = gr.Checkbox(
+                label=I18N("stops_loops"), value=True, interactive=False, elem_id="stops-loops", container=False
+            )
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
     return {
         "card": card,
@@ -243,6 +253,8 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
         "presets": presets,
         "system": system,
         "thinks": thinks,
+        "answer_in": answer_in,
+        "stops_loops": stops_loops,
         "seed": seed,
         "stop_strings": texts[0],
         "prefill": texts[1],
@@ -308,6 +320,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     )
     _show(acted, parts, handlers)
     changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
+    changed += [parts.answer_in.input, parts.stops_loops.input]
     gr.on(
         [parts.system.blur, parts.seed.blur, parts.stop_strings.blur, parts.prefill.blur, parts.thinks.input, *changed],
         handlers.keep_settings,

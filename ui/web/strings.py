@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ui.web.transfer_strings import TRANSFER_STRINGS
+from ui.web.watch_strings import WATCH_STRINGS
 
 Language = Literal["en", "zh", "ja"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "ja")
@@ -386,6 +387,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "ページが会話を見失いました。再読み込みしてください。入力した文は残ります。",
     ),
     **TRANSFER_STRINGS,
+    **WATCH_STRINGS,
 }
 
 
