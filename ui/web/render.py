@@ -132,7 +132,7 @@ def figures(language: Language, message: StoredMessage) -> list[str]:
     if message.is_edited:
         facts.append(say(language, "edited"))
     if message.state in ("stopped", "interrupted"):
-        facts.append(say(language, "looped" if message.loops_at else message.state))
+        facts.append(say(language, message.state))
     usage = message.usage
     if usage is not None:
         counted = "token" if usage.completion_tokens == 1 else "tokens"
