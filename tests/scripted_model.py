@@ -273,6 +273,11 @@ class ScriptedLoad:
         self.model.close()
 
 
+def many_words(number: int) -> str:
+    """As many words, each another: an answer that repeats itself would be stopped."""
+    return "".join(f"word{at} " for at in range(number))
+
+
 def _words(text: str) -> list[str]:
     """The text cut after every space, so that joining the pieces gives it back."""
     pieces = text.split(" ")

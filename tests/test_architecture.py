@@ -17,6 +17,8 @@ LIBRARY_HOMES = {
     "llguidance": ("model_loader.grammar",),
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
+    "mdtex2html": ("ui.web",),
+    "nh3": ("ui.web",),
     "fastapi": ("ui.http_api",),
     "starlette": ("ui.http_api", "ui.web"),
     "uvicorn": ("ui.http_api",),

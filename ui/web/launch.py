@@ -42,6 +42,7 @@ from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
+from ui.web.transfer import TransferHandlers
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
@@ -102,6 +103,7 @@ class ServedPage:
                 PresetHandlers(load, self.conversations),
                 ReceiptHandlers(load, self.conversations),
                 CompletionHandlers(load),
+                TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
             ),
             is_remote=options.is_remote,
@@ -231,10 +233,11 @@ def page_head() -> str:
 
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("app.css", "page.js"))
     head = (STATIC / "head.html").read_text(encoding="utf-8")
-    head = head.replace("<!-- app.css -->", f"<style>\n{style}</style>")
-    return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
+    for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
+        content = (STATIC / name).read_text(encoding="utf-8")
+        head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
+    return head
 
 
 def page_policy(options: PageOptions, environment: Mapping[str, str], api: MountedApi | None = None) -> GuardPolicy:
