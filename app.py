@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import get_args
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.hub import ANY_HUB, Hub, HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
+from model_loader.open_model import open_chat_model
 from ui.chat.place import default_history
 from ui.web.options import PageOptions
 

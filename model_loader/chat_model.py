@@ -5,32 +5,55 @@ module knows stop strings and reasoning, and no user interface. Importing it imp
 """
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import time
+from bisect import bisect_left
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from model_loader.chat_format.answer_reader import AnswerReader, TextReader
+from model_loader.answer_rules import AnswerRules
+from model_loader.chat_format.answer_reader import TextReader
 from model_loader.chat_format.chatml import IM_END, NO_OPENING, ChatML, Opening
-from model_loader.chat_format.detokenizer import Vocabulary
-from model_loader.chat_format.messages import Message, check_conversation
-from model_loader.checkpoint.context_length import (
-    explain_context_length,
-    parse_long_context,
-    set_context_length,
-    switch_long_context,
-)
-from model_loader.checkpoint.hub import ANY_HUB, HubOptions
-from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
-from model_loader.engine.request import DEFAULT_MAX_NEW_TOKENS, SAMPLING_RANGES, Request, Sampling, Token
-from model_loader.errors import CheckpointDamaged, ContextLengthExceeded, InvalidSetting, NotEnoughMemory
-from model_loader.events import Event, Finished, Waiting
-from model_loader.loading.estimate import advise
-from model_loader.loading.placement import LoadOptions, Placement, choose_placement
-from model_loader.progress import LoadProgress, ReportProgress
+from model_loader.chat_format.detokenizer import Detokenizer, Vocabulary
+from model_loader.chat_format.dialect import Dialect, NoTools
+from model_loader.chat_format.json_tools import JsonTools
+from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
+from model_loader.chat_format.react_tools import ReactTools
+from model_loader.checkpoint.context_length import explain_context_length
+from model_loader.checkpoint.resolve import Checkpoint
+from model_loader.defaults import default_sampling, eos_ids, is_completion_model
+from model_loader.engine.request import EngineActivity, Logprob, Request, Sampling, Token, TokenFilter
+from model_loader.errors import ContextLengthExceeded
+from model_loader.events import Event, Finished, Scores, TokenScore, Waiting
+from model_loader.loading.placement import Placement
 
 if TYPE_CHECKING:
     from model_loader.engine.engine import Engine
     from model_loader.loading.load import LoadedModel
+
+_SILENCE_S = 0.25
+"""A reader is told something this often even while text is held back, as the arguments of a call are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a program may ask of an answer beyond how it is sampled.
+
+    Attributes:
+        logit_bias: what is added to the logits of these ids.
+        top_logprobs: how many of the likeliest tokens are told with each token; None tells no scores at all.
+        has_prompt_scores: whether the scores of the prompt's tokens come before everything else.
+        json_schema: the answer is JSON of this schema; an empty one allows any object.
+    """
+
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    top_logprobs: int | None = None
+    has_prompt_scores: bool = False
+    json_schema: Mapping[str, Any] | None = None
+
+
+NO_CONTROLS = Controls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,15 @@ class ChatModel:
         self._engine = engine
         self._format = ChatML(loaded.tokenizer, loaded.checkpoint.chat_template)
         self._vocabulary = Vocabulary(loaded.tokenizer)
-        self._stop_ids = self._format.stop_ids | _eos_ids(loaded.checkpoint)
+        self._stop_ids = self._format.stop_ids | eos_ids(loaded.checkpoint)
+        self._dialect = _choose_dialect(loaded.checkpoint, self._format, self._vocabulary)
+        self._rules = AnswerRules(
+            self._format,
+            self._vocabulary,
+            self._dialect,
+            vocab_size=loaded.vocab_size,
+            stop_ids=self._stop_ids,
+        )
         self._is_completion_model = is_completion_model(loaded.checkpoint, loaded.tokenizer.token_to_id(IM_END))
         self.default_sampling = default_sampling(loaded.checkpoint)
 
@@ -118,6 +149,25 @@ class ChatModel:
         """Whether it can be asked to answer without thinking first."""
         return self._format.can_switch_thinking
 
+    @property
+    def activity(self) -> EngineActivity:
+        """How busy the engine is now."""
+        return self._engine.activity
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether it was taught to call functions in a way that is known here."""
+        return self._dialect.supports_tools
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text in which nothing is a control token."""
+        return self._format.encode_text(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens and halves of characters have none."""
+        detokenizer = Detokenizer(self._vocabulary)
+        return "".join(map(detokenizer.feed, ids))
+
     def measure(
         self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
     ) -> PromptCost:
@@ -127,31 +177,39 @@ class ChatModel:
             ContextLengthExceeded, InvalidSetting: as `fit` does.
         """
         fitted = self.fit(messages, sampling, opening)
-        prompt_ids = self._format.render(fitted.messages, opening)
+        prompt_ids = self._prompt_ids(fitted.messages, opening, NO_TOOLS)
         room = self._max_prompt_tokens(sampling)
         return PromptCost(len(prompt_ids), self._engine.num_known(prompt_ids, owner), room, fitted.left_out)
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> Fitted:
+    def fit(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        opening: Opening = NO_OPENING,
+        tools: ToolUse = NO_TOOLS,
+    ) -> Fitted:
         """Leaves out whole turns, oldest first, until prompt and answer fit the window.
 
-        The system message and the last question always stay.
+        The system message and the last question always stay, and with it the calls of tools that followed it.
 
         Raises:
             ContextLengthExceeded: they alone are too long.
             InvalidSetting: no prompt can be made of the messages.
         """
-        check_conversation(messages)
         system = [message for message in messages[:1] if message.role == "system"]
-        turns = list(messages[len(system) :])
-        room = self._max_prompt_tokens(sampling) - len(self._format.opening_ids(opening))
-        room -= sum(map(self._message_tokens, system))
-        costs = [self._message_tokens(message) for message in turns]
-        first = 0
-        while sum(costs[first:]) > room and (later := _later_questions(turns, first)):
-            first = later[0]
-        kept = (*system, *turns[first:])
-        self._check_length(len(self._format.render(kept, opening)), sampling)
-        return Fitted(kept, first)
+        rest = messages[len(system) :]
+        questions = [at for at, message in enumerate(rest) if at and message.role == "user"]
+        room = self._max_prompt_tokens(sampling)
+
+        def prompt_tokens(first: int) -> int:
+            return len(self._prompt_ids((*system, *rest[first:]), opening, tools))
+
+        if prompt_tokens(0) <= room:
+            return Fitted(tuple(messages), 0)
+        place = bisect_left(questions, True, key=lambda first: prompt_tokens(first) <= room)
+        if place == len(questions):
+            self._check_length(prompt_tokens(questions[-1] if questions else 0), sampling)
+        return Fitted((*system, *rest[questions[place] :]), questions[place])
 
     def stream(
         self,
@@ -161,6 +219,8 @@ class ChatModel:
         stop: Sequence[str] = (),
         opening: Opening = NO_OPENING,
         owner: str = "",
+        tools: ToolUse = NO_TOOLS,
+        controls: Controls = NO_CONTROLS,
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
 
@@ -170,28 +230,44 @@ class ChatModel:
             stop: texts that end the answer; they are no part of it.
             opening: how the answer begins; the events go on from there.
             owner: whose conversation it is: owners take turns, and what was read for one is never reused for another.
+            tools: the functions that the answer may call.
+            controls: what else is asked of it.
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
             InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
             GenerationFailed, EngineStopped: as the engine says.
         """
-        prompt_ids = self._format.render(messages, opening)
-        reader = AnswerReader(self._format, self._vocabulary, stop, opening)
-        yield from self._generate(prompt_ids, sampling, reader, owner, self._shared_tokens(messages))
+        prompt_ids = self._prompt_ids(messages, opening, tools)
+        reader = self._dialect.reader(messages, tools, stop, opening)
+        token_filter = self._rules.of_answer(messages, tools, opening, controls.json_schema)
+        num_shared = 0 if tools.offered else self._shared_tokens(messages)
+        yield from self._generate(prompt_ids, sampling, reader, owner, controls, token_filter, num_shared)
 
     def complete(
-        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
+        self,
+        text: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        owner: str = "",
+        controls: Controls = NO_CONTROLS,
     ) -> Generator[Event]:
         """How a text goes on, as events: no roles, no system message; for base checkpoints above all.
 
+        Args:
+            text: the text, or its ids, which may be those of control tokens.
+            sampling, stop, owner, controls: as `stream` takes them.
+
         Raises (where it is read):
             ContextLengthExceeded: text and continuation do not fit the window.
-            InvalidSetting: the text or a stop string is empty.
+            InvalidSetting: the text or a stop string is empty, or a control cannot be obeyed.
             GenerationFailed, EngineStopped: as the engine says.
         """
+        prompt_ids = self.encode(text) if isinstance(text, str) else list(text)
         reader = TextReader(self._format, self._vocabulary, stop)
-        yield from self._generate(self._format.encode_text(text), sampling, reader, owner)
+        token_filter = self._rules.of_text(controls.json_schema)
+        yield from self._generate(prompt_ids, sampling, reader, owner, controls, token_filter)
 
     def _generate(
         self,
@@ -199,28 +275,64 @@ class ChatModel:
         sampling: Sampling | None,
         reader: TextReader,
         owner: str,
+        controls: Controls,
+        token_filter: TokenFilter | None,
         num_shared_tokens: int = 0,
     ) -> Generator[Event]:
         sampling = sampling or self.default_sampling
         self._check_length(len(prompt_ids), sampling)
-        request = Request(tuple(prompt_ids), sampling, self._stop_ids, owner, num_shared_tokens)
+        request = Request(
+            tuple(prompt_ids),
+            sampling,
+            self._stop_ids,
+            owner,
+            num_shared_tokens,
+            logit_bias=controls.logit_bias,
+            token_filter=token_filter,
+            top_logprobs=controls.top_logprobs,
+            has_prompt_logprobs=controls.has_prompt_scores,
+        )
         with contextlib.closing(self._engine.stream(request)) as tokens:
-            yield from self._read(tokens, reader)
+            yield from self._read(tokens, reader, prompt_ids)
 
     def close(self) -> None:
         """Ends every running answer and frees the engine."""
         self._engine.close()
 
-    def _read(self, tokens: Iterator[Token | Waiting], reader: TextReader) -> Iterator[Event]:
+    def _read(
+        self, tokens: Iterator[Token | Waiting], reader: TextReader, prompt_ids: Sequence[int]
+    ) -> Iterator[Event]:
+        told_s = time.monotonic()
         for token in tokens:
             if isinstance(token, Waiting):
                 yield token
                 continue
-            yield from reader.feed(token.id)
-            if token.finish_reason or reader.has_matched_stop:
-                yield from reader.flush()
-                yield Finished(token.finish_reason or "stop", token.usage)
+            events: list[Event] = [*self._scores(token, prompt_ids), *reader.feed(token.id)]
+            if not events and time.monotonic() - told_s > _SILENCE_S:
+                events.append(Waiting(0, len(prompt_ids), len(prompt_ids)))
+            told_s = time.monotonic() if events else told_s
+            yield from events
+            if token.finish_reason or reader.is_over:
+                yield from reader.flush(is_cut=token.finish_reason == "length")
+                yield Finished("tool_calls" if reader.num_calls else token.finish_reason or "stop", token.usage)
                 return
+
+    def _scores(self, token: Token, prompt_ids: Sequence[int]) -> Iterator[Scores]:
+        """The scores that came with a token; the one that ends the answer has none, as it has no text."""
+        if token.prompt_logprobs is not None:
+            logprobs = (None, *token.prompt_logprobs)
+            yield Scores(tuple(map(self._score, prompt_ids, logprobs)), is_prompt=True)
+        if token.logprob is not None and token.id not in self._stop_ids:
+            yield Scores((self._score(token.id, token.logprob),))
+
+    def _score(self, token_id: int, logprob: Logprob | None) -> TokenScore:
+        name = self._vocabulary.name_bytes
+        if logprob is None:
+            return TokenScore(name(token_id), None)
+        return TokenScore(name(token_id), logprob.logprob, tuple((name(each), value) for each, value in logprob.top))
+
+    def _prompt_ids(self, messages: Sequence[Message], opening: Opening, tools: ToolUse) -> list[int]:
+        return self._format.render_turns(self._dialect.turns(messages, tools), opening)
 
     def _shared_tokens(self, messages: Sequence[Message]) -> int:
         """Length of the checkpoint's own system message, if the conversation begins with it: that is no secret."""
@@ -239,102 +351,10 @@ class ChatModel:
             raise ContextLengthExceeded(prompt_tokens, sampling.max_new_tokens, limit)
 
 
-def open_chat_model(
-    checkpoint: str, options: LoadOptions, report: ReportProgress, *, hub: HubOptions = ANY_HUB
-) -> ChatModel:
-    """Finds, places and loads a checkpoint, and computes one token with it. Takes seconds to minutes.
-
-    Args:
-        checkpoint: a folder, a hub name or "builtin".
-        options: what the user asks of the placement.
-        report: told of every stage, from this thread.
-        hub: where hub names are looked up.
-
-    Raises:
-        ModelLoaderError: one of its classes, as each step says.
-    """
-    report(LoadProgress("download"))
-    resolved = resolve_checkpoint(
-        checkpoint, lambda done, total: report(LoadProgress("download", done / total, _gb_of(done, total))), hub
-    )
-    default_sampling(resolved)  # raises for defaults that cannot be
-    resolved = _with_context(resolved, options)
-    report(LoadProgress("libraries"))
-    from model_loader.engine.engine import Engine  # torch and transformers: seconds
-    from model_loader.loading.hardware import probe_hardware
-    from model_loader.loading.load import load_model
-
-    hardware = probe_hardware()
-    try:
-        placement = choose_placement(resolved, hardware, options)
-    except NotEnoughMemory as error:
-        raise NotEnoughMemory(f"{error}{advise(checkpoint, hardware, options)}") from None
-    loaded = load_model(resolved, placement, report)
-    chat_model = ChatModel(loaded, Engine(loaded))
-    report(LoadProgress("warm_up"))
-    try:
-        _warm_up(chat_model)
-    except BaseException:
-        chat_model.close()
-        raise
-    return chat_model
-
-
-def _with_context(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
-    """The checkpoint with the window that the options ask for."""
-    config = checkpoint.config
-    if options.long_context is not None:
-        config = switch_long_context(config, parse_long_context(options.long_context))
-    if options.context_length is None:
-        return replace(checkpoint, config=config)
-    defaults = {name: value for name, value in checkpoint.generation_config.items() if name != "max_window_size"}
-    return replace(checkpoint, config=set_context_length(config, options.context_length), generation_config=defaults)
-
-
-def default_sampling(checkpoint: Checkpoint) -> Sampling:
-    """The sampling that a checkpoint's generation config asks for; what it leaves open changes nothing.
-
-    The length is capped so that half of a small window stays free for the conversation.
-
-    Raises:
-        CheckpointDamaged: a value is out of range.
-    """
-    config = checkpoint.generation_config
-    given = {name: config[name] for name in SAMPLING_RANGES if config.get(name) is not None}
-    if not config.get("do_sample", False):
-        given["temperature"] = 0.0
-    longest = max(1, min(DEFAULT_MAX_NEW_TOKENS, checkpoint.context_length // 2))
-    try:
-        sampling = Sampling(**{"max_new_tokens": longest, **given})
-    except InvalidSetting as error:
-        raise CheckpointDamaged(f"{checkpoint.folder / 'generation_config.json'}: {error}") from None
-    return sampling.changed(max_new_tokens=min(sampling.max_new_tokens, longest))
-
-
-def is_completion_model(checkpoint: Checkpoint, im_end_id: int | None) -> bool:
-    """Whether the files describe a base model: Qwen-1 says so, later families let `<|im_end|>` end only a chat."""
-    chat_format = checkpoint.generation_config.get("chat_format")
-    if chat_format is not None:
-        return bool(chat_format == "raw")
-    return im_end_id not in _eos_ids(checkpoint)
-
-
-def _warm_up(chat_model: ChatModel) -> None:
-    """One greedy token: the first pass is the slowest, and weights that compute no numbers show at once."""
-    greedy = chat_model.default_sampling.changed(max_new_tokens=1, temperature=0.0)
-    for _event in chat_model.stream([Message("user", "Hello")], greedy):
-        pass
-
-
-def _eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    value = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
-    return frozenset(value if isinstance(value, list) else [] if value is None else [value])
-
-
-def _later_questions(turns: Sequence[Message], first: int) -> list[int]:
-    """Positions after `first` at which a user's turn begins."""
-    return [at for at in range(first + 1, len(turns)) if turns[at].role == "user"]
-
-
-def _gb_of(done: int, total: int) -> str:
-    return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
+def _choose_dialect(checkpoint: Checkpoint, chat_format: ChatML, vocabulary: Vocabulary) -> Dialect:
+    """How the checkpoint was taught to call tools, as its files tell."""
+    if checkpoint.is_qwen1:
+        return ReactTools(chat_format, vocabulary)
+    if JsonTools.is_in(checkpoint.chat_template):
+        return JsonTools(chat_format, vocabulary, checkpoint.chat_template)
+    return NoTools(chat_format, vocabulary, checkpoint.name)

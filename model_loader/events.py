@@ -45,7 +45,7 @@ class ToolCall:
 
     Attributes:
         name: of the function.
-        arguments: a JSON object as text, exactly as the model wrote it.
+        arguments: a JSON object as text, exactly as the model wrote it; from Qwen-1 it may be other text.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Scores:
     """The scores of the next tokens, if they were asked for; they come before the text that the tokens complete.
 
     Attributes:
-        tokens: in order.
+        tokens: in order. The one that ends an answer is not among them.
         is_prompt: whether they are the prompt's tokens; those come once, before everything else.
     """
 

@@ -6,13 +6,13 @@ It joins the catalog, the machine and the running load, and knows no user interf
 from functools import partial
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.catalog import find_entry
 from model_loader.checkpoint.hub import HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting
 from model_loader.loading.estimate import Estimate, estimate, estimate_all
 from model_loader.loading.placement import Hardware, LoadOptions, with_freed
+from model_loader.open_model import open_chat_model
 
 _MAX_NAME_LENGTH = 300
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.chat_model import ChatModel
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 
 pytest_plugins = ("tests.browser",)
 settings.register_profile("machine of any speed", deadline=None)

@@ -15,10 +15,11 @@ import pytest
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.chat_model import ChatModel
 from model_loader.engine.request import Sampling
 from model_loader.events import Event
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 from model_loader.progress import ReportProgress
 from tests.benchmarks.start import free_port
 from tests.browser import output_folder, watch

@@ -11,10 +11,10 @@ import pytest
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.builtin import CHECKPOINT_FOLDER
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.hub import ANY_HUB
 from model_loader.loading.placement import LoadOptions
 from model_loader.model_menu import ModelMenu
+from model_loader.open_model import open_chat_model
 from tests.benchmarks.start import free_port
 from tests.browser import output_folder
 from ui.web.launch import ServedPage, launch_page

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from model_loader.chat_format.messages import Message, check_conversation
+from model_loader.chat_format.messages import Message
+from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn, plain_turns
 from model_loader.errors import CheckpointUnsupported
 
 IM_START = "<|im_start|>"
@@ -69,6 +70,7 @@ class ChatML:
         self._im_start_id = _control_id(tokenizer, IM_START)
         self._im_end_id = _control_id(tokenizer, IM_END)
         self._plain = _without_added_tokens(tokenizer)
+        self._added_ids = {token.content: token_id for token_id, token in tokenizer.get_added_tokens_decoder().items()}
         self._newline_ids = self.encode_text("\n")
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
         turn_ends = {self._im_start_id, self._im_end_id}
@@ -84,28 +86,54 @@ class ChatML:
         whole = text.encode("utf-8", "replace").decode("utf-8")
         return list(self._plain.encode(whole, add_special_tokens=False).ids)
 
+    def encode_parts(self, parts: Sequence[Part]) -> list[int]:
+        """The ids of text and markers; text that stands together is encoded together."""
+        ids: list[int] = []
+        text = ""
+        for part in parts:
+            token_id = self.marker_id(part.text) if isinstance(part, Marker) else None
+            if token_id is None:
+                text += part.text if isinstance(part, Marker) else part
+                continue
+            ids += [*self.encode_text(text), token_id]
+            text = ""
+        return ids + self.encode_text(text)
+
     def encode_message(self, message: Message) -> list[int]:
         """The ids of one whole turn, without the newline that stands between turns."""
-        return [
-            self._im_start_id,
-            *self.encode_text(message.role),
-            *self._newline_ids,
-            *self.encode_text(message.content),
-            self._im_end_id,
-        ]
+        return self._encode_turn(plain_turn(message))
 
     def render(self, messages: Sequence[Message], opening: Opening = NO_OPENING) -> list[int]:
         """The ids of a prompt that asks for the next assistant turn, or for the rest of one that has begun.
 
         Raises:
-            InvalidSetting: the conversation is empty, ends with an answer, or has a system message in its middle.
+            InvalidSetting: no prompt can be made of the messages.
         """
-        check_conversation(messages)
+        return self.render_turns(plain_turns(messages), opening)
+
+    def render_turns(self, turns: Sequence[Turn], opening: Opening = NO_OPENING) -> list[int]:
+        """As `render`, for turns that hold more than text; the opening is left out where the last one is open."""
         ids: list[int] = []
-        for message in messages:
-            ids += self.encode_message(message)
+        for turn in turns:
+            ids += self._encode_turn(turn)
+            if turn.is_open:
+                return ids
             ids += self._newline_ids
         return ids + self.opening_ids(opening)
+
+    def _encode_turn(self, turn: Turn) -> list[int]:
+        end = () if turn.is_open else (self._im_end_id,)
+        start = (self._im_start_id, *self.encode_text(turn.role), *self._newline_ids)
+        return [*start, *self.encode_parts(turn.parts), *end]
+
+    def marker_id(self, text: str) -> int | None:
+        """The id of an added token; None where the tokenizer has none of that text."""
+        return self._added_ids.get(text)
+
+    @property
+    def added_ids(self) -> frozenset[int]:
+        """The ids that no text is encoded to: control tokens and markers."""
+        return frozenset(self._added_ids.values())
 
     def opening_ids(self, opening: Opening = NO_OPENING) -> list[int]:
         """The ids that open the assistant's turn, and what is said of it already."""
@@ -114,6 +142,12 @@ class ChatML:
         if opening.thinking is False and self.can_switch_thinking:
             return self._turn_start_ids + self._think_ids("")
         return self.answer_start_ids
+
+    def begins_thinking(self, opening: Opening) -> bool:
+        """Whether what the model says first is reasoning that has begun already."""
+        if opening.text or opening.reasoning:
+            return not opening.text and self.think_start_id is not None
+        return self.starts_thinking and not (opening.thinking is False and self.can_switch_thinking)
 
     def _spoken_ids(self, opening: Opening) -> list[int]:
         """What was thought and said; thinking that has no answer yet stays open."""

@@ -29,6 +29,7 @@ class Vocabulary:
             )
         added = tokenizer.get_added_tokens_decoder()
         self._tokenizer = tokenizer
+        self._names = {token_id: token.content.encode() for token_id, token in added.items()}
         self._added = {token_id: b"" if token.special else token.content.encode() for token_id, token in added.items()}
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -37,6 +38,10 @@ class Vocabulary:
             return self._added[token_id]
         token = self._tokenizer.id_to_token(token_id)
         return b"" if token is None else bytes(BYTE_OF_CHARACTER[character] for character in token)
+
+    def name_bytes(self, token_id: int) -> bytes:
+        """As `token_bytes`, but control tokens have the bytes of their name."""
+        return self._names.get(token_id) or self.token_bytes(token_id)
 
 
 class Detokenizer:

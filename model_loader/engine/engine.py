@@ -17,7 +17,7 @@ import torch
 
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.pace import Pace
-from model_loader.engine.request import Logprob, Request, Token
+from model_loader.engine.request import EngineActivity, Logprob, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
@@ -63,6 +63,15 @@ class Engine:
         """Requests that are running or waiting."""
         with self._changed:
             return len(self._running) + len(self._waiting)
+
+    @property
+    def activity(self) -> EngineActivity:
+        """How busy it is now."""
+        with self._changed:
+            used = sum(job.request.max_tokens for job in self._running)
+            return EngineActivity(
+                len(self._running), len(self._waiting), self.plan.num_slots, used, self.plan.max_tokens
+            )
 
     @property
     def plan(self) -> SlotPlan:
@@ -130,9 +139,10 @@ class Engine:
     def _check(self, request: Request) -> None:
         vocab_size = self._loaded.vocab_size
         for name, ids in (("prompt", request.prompt_ids), ("logit_bias", tuple(request.logit_bias))):
-            if not all(0 <= each < vocab_size for each in ids):
+            unknown = next((each for each in ids if not 0 <= each < vocab_size), None)
+            if unknown is not None:
                 raise InvalidSetting(
-                    f"The {name} holds a token id outside 0 to {vocab_size - 1:,}, the model's vocabulary."
+                    f"The {name} holds the token id {unknown}; the model's vocabulary goes from 0 to {vocab_size - 1}."
                 )
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)

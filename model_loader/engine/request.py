@@ -166,6 +166,25 @@ class Token:
     prompt_logprobs: tuple[Logprob, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EngineActivity:
+    """How busy an engine is at one moment.
+
+    Attributes:
+        num_running: requests that are being answered.
+        num_waiting: requests that wait for their turn.
+        max_running: how many can be answered at once.
+        kv_tokens_used: tokens that the running requests may come to.
+        kv_tokens: tokens that there is room for.
+    """
+
+    num_running: int
+    num_waiting: int
+    max_running: int
+    kv_tokens_used: int
+    kv_tokens: int
+
+
 def _check_range(name: str, value: Any, allowed: Range) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if is_number and name in _WHOLE_NUMBERS and not isinstance(value, int):

@@ -10,9 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import get_args
 
-from model_loader.chat_model import default_sampling
 from model_loader.checkpoint.hub import HubOptions
 from model_loader.checkpoint.resolve import Checkpoint, resolve_checkpoint
+from model_loader.defaults import default_sampling
 from model_loader.engine.engine import Engine
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.slots import SlotPlan

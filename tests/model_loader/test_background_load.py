@@ -7,10 +7,11 @@ import psutil
 import pytest
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.chat_model import ChatModel
 from model_loader.errors import CheckpointNotFound, InvalidSetting
 from model_loader.loading.hardware import give_back_memory
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 from model_loader.progress import LoadProgress, ReportProgress
 
 

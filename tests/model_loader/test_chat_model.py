@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel, default_sampling, is_completion_model, open_chat_model
+from model_loader.chat_model import ChatModel
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.checkpoint.safetensors_header import Weights
+from model_loader.defaults import default_sampling, is_completion_model
 from model_loader.engine.request import Sampling
 from model_loader.errors import (
     CheckpointDamaged,
@@ -24,6 +25,7 @@ from model_loader.errors import (
 )
 from model_loader.events import Event, Finished, TextDelta, Usage
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 from model_loader.progress import LoadProgress
 from tests.tiny_checkpoint import make_tokenizer, write_tiny_checkpoint
 

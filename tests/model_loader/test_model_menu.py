@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.hub import HubOptions
 from model_loader.errors import InvalidSetting
 from model_loader.loading.placement import LoadOptions
 from model_loader.model_menu import ModelMenu
+from model_loader.open_model import open_chat_model
 
 OPTIONS = LoadOptions(cpu_only=True)
 

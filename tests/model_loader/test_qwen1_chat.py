@@ -8,11 +8,12 @@ import torch
 import transformers
 
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel, open_chat_model
+from model_loader.chat_model import ChatModel
 from model_loader.engine.request import Sampling
 from model_loader.errors import ContextLengthExceeded
 from model_loader.events import Finished
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 from tests.qwen1_checkpoint import write_qwen1_checkpoint
 
 

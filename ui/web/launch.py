@@ -4,11 +4,9 @@ What comes in is a load that has not begun and options; what goes out is a runni
 exit status after a signal. The port opens before torch is imported, because that takes the interpreter for seconds.
 """
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -18,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.errors import InvalidSetting
 from model_loader.model_menu import ModelMenu
+from ui.addresses import listen, names_of
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations, StoreLimits
@@ -45,7 +43,6 @@ _MAX_THREADS = 256
 _ANSWERS_END_S = 3.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
 
 
 class ServedPage:
@@ -65,7 +62,7 @@ class ServedPage:
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
         self.tabs = Tabs(max_shown)
-        _check_port(options)
+        listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
         self.conversations = _open_conversations(options, self._is_open)
         self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
         self._load = load
@@ -194,20 +191,6 @@ def page_head() -> str:
     return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
 
 
-def _check_port(options: PageOptions) -> None:
-    """Says what is wrong before Gradio does: it would name no remedy and leave a socket open."""
-    host = options.server_name.strip("[]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, options.server_port), family=family).close()
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise InvalidSetting(
-            f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
-            f"{why}. Stop the program that does, or give another --server-port or --server-name."
-        ) from None
-
-
 def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
@@ -218,10 +201,7 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
     if environment.get("MODELSCOPE_ENVIRONMENT") == "studio":
         hosts += ["*.modelscope.cn", "*.ms.show"]
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
-    if options.server_name in _ANY_ADDRESS:
-        hosts += [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
-    else:
-        hosts.append(options.server_name)
+    hosts += names_of(options.server_name)
     return GuardPolicy(
         routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
         allowed_hosts=tuple(hosts),
@@ -238,13 +218,3 @@ def _history_lines(database: Database) -> list[str]:
     if database.set_aside is not None:
         lines.append(f"The file that was there is damaged; it was set aside as {database.set_aside}")
     return lines
-
-
-def _own_addresses() -> list[str]:
-    """The addresses that this machine would use to reach others; nothing is sent to find them."""
-    found = []
-    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((elsewhere, 9))
-            found.append(str(probe.getsockname()[0]))
-    return found

@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from model_loader.chat_model import open_chat_model
 from model_loader.errors import ModelLoaderError
 from model_loader.loading.placement import LoadOptions
+from model_loader.open_model import open_chat_model
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 EVIL = "import pathlib; pathlib.Path({canary!r}).touch()\n"

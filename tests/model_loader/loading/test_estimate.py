@@ -2,12 +2,12 @@
 
 import pytest
 
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.catalog import find_entry
 from model_loader.errors import NotEnoughMemory
 from model_loader.loading import hardware
 from model_loader.loading.estimate import Estimate, advise, estimate, estimate_all
 from model_loader.loading.placement import Gpu, Hardware, LoadOptions
+from model_loader.open_model import open_chat_model
 
 LAPTOP = Hardware((), 12_000_000_000, cpu_computes_bfloat16=True)
 CARD = Hardware((Gpu("cuda:0", (8, 9), 23_000_000_000, computes_bfloat16=True),), 60_000_000_000, True)

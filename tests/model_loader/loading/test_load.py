@@ -9,7 +9,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import open_chat_model
 from model_loader.checkpoint.context_length import set_context_length
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.engine.engine import Engine
@@ -19,6 +18,7 @@ from model_loader.events import Finished
 from model_loader.loading.hardware import probe_hardware
 from model_loader.loading.load import LoadedModel, load_model
 from model_loader.loading.placement import LoadOptions, Placement
+from model_loader.open_model import open_chat_model
 from model_loader.progress import LoadProgress
 from tests.tiny_checkpoint import write_tiny_checkpoint
 

@@ -1,0 +1,117 @@
+"""Tools as the templates of Qwen2.5, QwQ and Qwen3 have them: signatures and calls as JSON between markers.
+
+    <|im_start|>system\\n{system}\\n\\n# Tools ... <tools>\\n{signature}\\n</tools> ...<|im_end|>\\n
+    <|im_start|>assistant\\n{text}\\n<tool_call>\\n{"name": ..., "arguments": ...}\\n</tool_call><|im_end|>\\n
+    <|im_start|>user\\n<tool_response>\\n{result}\\n</tool_response><|im_end|>\\n
+
+The texts are those of the chat templates of Qwen/Qwen2.5-7B-Instruct, Qwen/QwQ-32B and Qwen/Qwen3-0.6B, character for
+character. The markers that a tokenizer has (Qwen2.5 has those of calls, Qwen3 those of results too) are placed and
+recognised by their ids, so neither a question nor a result can forge them.
+"""
+
+import json
+from collections.abc import Sequence
+
+from model_loader.chat_format.answer_reader import AnswerReader
+from model_loader.chat_format.chatml import ChatML, Opening
+from model_loader.chat_format.detokenizer import Vocabulary
+from model_loader.chat_format.json_calls import CALL_END, CALL_START, JsonCallReader
+from model_loader.chat_format.messages import Message, Tool, ToolUse, check_conversation
+from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn
+
+_RESULT_START = Marker("<tool_response>")
+_RESULT_END = Marker("</tool_response>")
+_INTRODUCTION = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+_TEMPLATE_ALWAYS_PARTS = "\\n\\n# Tools"
+"""In Jinja's spelling: templates before Qwen3's have an empty line above the tools even without a system message."""
+
+
+class JsonTools:
+    """The dialect of one checkpoint."""
+
+    supports_tools = True
+    writes_json = True
+
+    def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, chat_template: str) -> None:
+        self._format = chat_format
+        self._vocabulary = vocabulary
+        self._head = f"{chat_format.default_system}\n\n" if _TEMPLATE_ALWAYS_PARTS in chat_template else ""
+
+    @staticmethod
+    def is_in(chat_template: str) -> bool:
+        """Whether a template has this dialect; that of Qwen3-Coder shares its markers and writes XML between them."""
+        return CALL_START in chat_template and "<function=" not in chat_template
+
+    def turns(self, messages: Sequence[Message], tools: ToolUse) -> list[Turn]:
+        """As `Dialect` says; results that follow one another share a turn."""
+        check_conversation(messages)
+        turns: list[Turn] = []
+        rest = list(messages)
+        if tools.offered:
+            system = rest.pop(0) if rest[0].role == "system" else None
+            turns.append(self._system_turn(system, tools.offered))
+        for before, message in zip([None, *rest], rest, strict=False):
+            if message.role != "tool":
+                turns.append(Turn("assistant", _spoken(message)) if message.tool_calls else plain_turn(message))
+            elif before is not None and before.role == "tool":
+                turns[-1] = Turn("user", (*turns[-1].parts, "\n", *_result(message)))
+            else:
+                turns.append(Turn("user", _result(message)))
+        return turns
+
+    def beginnings(self, messages: Sequence[Message], tools: ToolUse, opening: Opening) -> list[tuple[Part, ...]]:
+        """As `Dialect` says. The space behind the last colon is left to the model, whose tokens begin with it."""
+        line_end = "\n" if opening.text else ""
+        return [(line_end, Marker(CALL_START), f'\n{{"name": "{tool.name}", "arguments":') for tool in tools.demanded]
+
+    def reader(
+        self, messages: Sequence[Message], tools: ToolUse, stop: Sequence[str], opening: Opening
+    ) -> AnswerReader:
+        """As `Dialect` says."""
+        if not tools.offered:
+            return AnswerReader(self._format, self._vocabulary, stop, opening)
+        return JsonCallReader(self._format, self._vocabulary, stop, opening, is_parallel=tools.is_parallel)
+
+    def _system_turn(self, system: Message | None, tools: Sequence[Tool]) -> Turn:
+        head = self._head if system is None else f"{system.content}\n\n"
+        signatures = "".join(f"\n{_signature(tool)}" for tool in tools)
+        start, end = Marker(CALL_START), Marker(CALL_END)
+        return Turn(
+            "system",
+            (
+                f"{head}{_INTRODUCTION}{signatures}\n</tools>\n\n"
+                "For each function call, return a json object with function name and arguments within ",
+                start,
+                end,
+                " XML tags:\n",
+                start,
+                '\n{"name": <function-name>, "arguments": <args-json-object>}\n',
+                end,
+            ),
+        )
+
+
+def _signature(tool: Tool) -> str:
+    """As the `tojson` filter of transformers writes the tool of an OpenAI request; what is not given is left out."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    given = {key: value for key, value in function.items() if value not in ("", None)}
+    return json.dumps({"type": "function", "function": given}, ensure_ascii=False)
+
+
+def _spoken(message: Message) -> tuple[Part, ...]:
+    parts: list[Part] = [message.content]
+    for number, call in enumerate(message.tool_calls):
+        parts += [
+            "\n" if number or message.content else "",
+            Marker(CALL_START),
+            f'\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n',
+            Marker(CALL_END),
+        ]
+    return tuple(parts)
+
+
+def _result(message: Message) -> tuple[Part, ...]:
+    return _RESULT_START, f"\n{message.content}\n", _RESULT_END

@@ -1,0 +1,50 @@
+"""The turns of a prompt before they are ids: text, and the markers of its structure apart from it.
+
+What a user or a tool says only ever becomes text here. So whoever makes ids of the turns can give the markers their
+own tokens and be sure that nothing else gets them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model_loader.chat_format.messages import Message, check_conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A piece of structure such as `<tool_call>`: one token where the tokenizer has it, its text elsewhere."""
+
+    text: str
+
+
+Part = str | Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What stands between a role and the end of its turn.
+
+    Attributes:
+        role: as the prompt names it.
+        parts: what is said, in order.
+        is_open: whether the model goes on from the end of it; only a last turn may be.
+    """
+
+    role: str
+    parts: tuple[Part, ...]
+    is_open: bool = False
+
+
+def plain_turn(message: Message) -> Turn:
+    """A message that is text alone."""
+    return Turn(message.role, (message.content,))
+
+
+def plain_turns(messages: Sequence[Message]) -> list[Turn]:
+    """One turn for each message of a conversation without tools.
+
+    Raises:
+        InvalidSetting: no prompt can be made of the messages.
+    """
+    check_conversation(messages)
+    return [plain_turn(message) for message in messages]
