@@ -22,7 +22,9 @@ from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
+from ui.addresses import check_address
 from ui.chat.place import default_history
+from ui.http_api.options import read_options
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
@@ -36,26 +38,14 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
         epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000. Besides "
-        "the page there are the commands 'app.py profile' and 'app.py evaluate perplexity', each with its own --help.",
+        "the page there are the commands 'app.py serve', 'app.py profile' and 'app.py evaluate perplexity', each with "
+        "its own --help.",
         allow_abbrev=False,
     )
     _add_model_flags(parser)
-    parser.add_argument(
-        "--long-context",
-        metavar="METHODS",
-        help="of Qwen-1: ntk, logn and window with commas, or none (default: as the checkpoint says)",
-    )
-    parser.add_argument(
-        "--context-length",
-        type=int,
-        metavar="TOKENS",
-        help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
-    )
+    _add_window_flags(parser)
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
-    parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
-    parser.add_argument(
-        "--server-port", default=page.server_port, type=int, metavar="PORT", help="default: %(default)s"
-    )
+    _add_address_flags(parser, page)
     parser.add_argument(
         "--linger",
         default=page.linger_s,
@@ -79,7 +69,24 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         action="store_true",
         help="let the page exchange the model although others can reach it",
     )
+    _add_api_flags(parser)
+    parser.add_argument("--no-api", action="store_true", help="the page alone, without the API beside it")
     parser.add_argument("--share", action="store_true", help="a public link; refused until it can be guarded")
+    return parser
+
+
+def build_serve_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py serve`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py serve",
+        description="Serve a Qwen model to programs, by an OpenAI-compatible API.",
+        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}API_KEY.",
+        allow_abbrev=False,
+    )
+    _add_model_flags(parser)
+    _add_window_flags(parser)
+    _add_address_flags(parser, PageOptions())
+    _add_api_flags(parser)
     return parser
 
 
@@ -136,20 +143,61 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub checkpoint")
 
 
+def _add_window_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--long-context",
+        metavar="METHODS",
+        help="of Qwen-1: ntk, logn and window with commas, or none (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="TOKENS",
+        help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
+    )
+
+
+def _add_address_flags(parser: argparse.ArgumentParser, page: PageOptions) -> None:
+    parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
+    parser.add_argument(
+        "--server-port", default=page.server_port, type=int, metavar="PORT", help="default: %(default)s"
+    )
+
+
+def _add_api_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help=f"what programs must send to use the API; better as {_ENVIRONMENT_PREFIX}API_KEY or in a file, because "
+        "others see command lines (needed where others can reach the address)",
+    )
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="the same, in a file with a key in each line")
+    parser.add_argument(
+        "--cors-origin",
+        metavar="SITES",
+        help="sites whose pages may use the API, such as https://chat.example, with commas (default: none)",
+    )
+
+
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
     """The QWEN_DEMO_ variables as command-line arguments, to be put before the real ones.
 
+    Variables that belong to another command's flags are left to that command.
+
     Raises:
-        InvalidSetting: a variable names no flag, or a switch is neither 1/true nor 0/false.
+        InvalidSetting: a variable names no flag of any command, or a switch is neither 1/true nor 0/false.
     """
-    flags = {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in parser._actions if action.dest != "help"}
+    flags = _variables(parser)
+    known = {**_variables(build_parser({})), **_variables(build_serve_parser()), **flags}
     arguments = []
     for variable, value in sorted(environment.items()):
         if not variable.startswith(_ENVIRONMENT_PREFIX):
             continue
-        if variable not in flags:
-            nearest = difflib.get_close_matches(variable, flags, n=1, cutoff=0.0)[0]
+        if variable not in known:
+            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)[0]
             raise InvalidSetting(f"The environment sets {variable}, which is no setting; did you mean {nearest}?")
+        if variable not in flags:
+            continue
         action = flags[variable]
         if action.nargs != 0:
             arguments.append(f"{action.option_strings[-1]}={value}")
@@ -160,10 +208,17 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
     return arguments
 
 
+def _variables(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The flags of a command by their environment variables."""
+    return {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in parser._actions if action.dest != "help"}
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs the application until it is stopped, or a command of it; returns the exit status."""
     try:
         match list(arguments):
+            case ["serve", *rest]:
+                return _serve_api(rest, environment)
             case ["profile", *rest]:
                 return _profile(build_profile_parser().parse_args(rest))
             case ["evaluate", "perplexity", *rest]:
@@ -193,12 +248,36 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         None if given.no_history else given.history,
         given.keep_days,
     )
+    api_options = read_options(given.api_key, given.api_key_file, given.cors_origin)
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)
+    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
+    from ui.http_api.server import Api
     from ui.web.launch import serve_page  # imports gradio
 
-    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
-    return serve_page(load, options, ModelMenu(load, load_options, hub_options))
+    missing = None if given.no_api else api_options.missing_key(given.server_name)
+    if missing is not None:
+        print(f"The API is off: {missing}.", file=sys.stderr)
+    api = None if given.no_api or missing is not None else Api(load, api_options)
+    return serve_page(load, options, ModelMenu(load, load_options, hub_options), api)
+
+
+def _serve_api(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    parser = build_serve_parser()
+    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    options = read_options(given.api_key, given.api_key_file, given.cors_origin)
+    check_address(given.server_name, given.server_port)
+    missing = options.missing_key(given.server_name)
+    if missing is not None:
+        raise InvalidSetting(f"The API needs a key there: {missing}.")
+    load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    load = BackgroundLoad(
+        partial(open_chat_model, given.checkpoint_path, load_options, hub=HubOptions(given.hub, given.revision))
+    )
+    from ui.http_api.serve import serve_api
+    from ui.http_api.server import Api
+
+    return serve_api(load, Api(load, options), given.server_name, given.server_port)
 
 
 def _profile(given: argparse.Namespace) -> int:

@@ -17,6 +17,11 @@ LIBRARY_HOMES = {
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
     "fastapi": ("ui.http_api",),
+    "starlette": ("ui.http_api",),
+    "uvicorn": ("ui.http_api",),
+    "pydantic": ("ui.http_api",),
+    "openai": ("ui.http_api",),
+    "prometheus_client": ("ui.http_api",),
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),
 }

@@ -227,8 +227,6 @@ class ChatRequest(AnswerRequest):
             raise conflict("tools", "two functions have the same name")
         if self.forced is not None and self.forced not in names:
             raise conflict("tool_choice", f"it names {self.forced}, which is not offered")
-        if self.offered and self.choice != "none" and self.wants_json:
-            raise conflict("response_format", "JSON and functions cannot be asked for together")
 
     @property
     def offered(self) -> list[FunctionOffered]:

@@ -17,7 +17,7 @@ from model_loader.background_load import BackgroundLoad
 from ui.addresses import check_address, listen, names_of
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import Guard, GuardPolicy
-from ui.http_api.server import API_PREFIX, Api
+from ui.http_api.server import Api
 
 _LOOK_S = 0.2
 _ANSWERS_END_S = 6.0
@@ -39,9 +39,9 @@ class ServedApi:
         check_address(server_name, server_port)
         self._api = api
         self._load = load
-        policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=API_PREFIX)
+        policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=api.prefix)
         listening = listen("The API", server_name, server_port)
-        self.url = f"http://{_authority(server_name, server_port)}{API_PREFIX.rstrip('/')}"
+        self.url = f"http://{_authority(server_name, server_port)}{api.prefix.rstrip('/')}"
         config = uvicorn.Config(
             Guard(Starlette(routes=list(api.routes)), policy=policy),
             log_level="warning",

@@ -7,6 +7,7 @@ guard, which stands before them. Answers are made on threads; the event loop onl
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -25,7 +26,6 @@ from ui.http_api.options import ApiOptions
 from ui.http_api.schema import CompletionRequest
 from ui.http_api.translate import chat_questions, check_model, completion_questions, served_name
 
-API_PREFIX = "/v1/"
 _LEAST_BODY_BYTES = 1024 * 1024
 _BYTES_PER_TOKEN = 12
 """Room for a window full of text that JSON has escaped: Chinese takes nine bytes a token then."""
@@ -39,7 +39,10 @@ class Api:
     Attributes:
         routes: for the application that serves them.
         guarded: what the guard lets through to them.
+        prefix: of the paths that clients know.
     """
+
+    prefix = "/v1/"
 
     def __init__(self, load: BackgroundLoad, options: ApiOptions | None = None) -> None:
         options = options or ApiOptions()
@@ -50,7 +53,7 @@ class Api:
         self._is_draining = False
         self._created = int(time.time())
         origins = frozenset(options.cors_origins)
-        self.guarded = (
+        self.guarded: tuple[AllowedRoute, ...] = (
             AllowedRoute("/health"),
             AllowedRoute("/ready"),
             AllowedRoute("/metrics"),
@@ -60,7 +63,7 @@ class Api:
             AllowedRoute("/v1/chat/completions", POST, origins=origins, max_body_bytes=self._max_body_bytes),
             AllowedRoute("/v1/completions", POST, origins=origins, max_body_bytes=self._max_body_bytes),
         )
-        self.routes: Sequence[Route] = (
+        self.routes: Sequence[Any] = (
             self._route("/health", self._health, is_public=True),
             self._route("/ready", self._ready, is_public=True),
             self._route("/metrics", self._figures),

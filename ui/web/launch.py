@@ -10,10 +10,11 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
@@ -41,8 +42,26 @@ from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
 _ANSWERS_END_S = 3.0
+_API_ENDS_S = 2.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
+
+
+class MountedApi(Protocol):
+    """An API that is served on the page's port.
+
+    Attributes:
+        routes: as Starlette takes them.
+        guarded: what the guard lets through to them.
+        prefix: of its paths.
+    """
+
+    routes: Sequence[Any]
+    guarded: tuple[AllowedRoute, ...]
+    prefix: str
+
+    def drain(self, timeout_s: float) -> None:
+        """Refuses what is new and waits for running answers, for so long at most."""
 
 
 class ServedPage:
@@ -58,9 +77,11 @@ class ServedPage:
         load: BackgroundLoad,
         options: PageOptions,
         menu: ModelMenu | None = None,
+        api: MountedApi | None = None,
         *,
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
+        self._api = api
         self.tabs = Tabs(max_shown)
         listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
         self.conversations = _open_conversations(options, self._is_open)
@@ -86,6 +107,8 @@ class ServedPage:
 
     def close(self) -> None:
         """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
+        if self._api is not None:
+            self._api.drain(_API_ENDS_S)
         self.answers.close(_ANSWERS_END_S)
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
@@ -103,6 +126,7 @@ class ServedPage:
         return self.tabs.is_here(conversation.owner)
 
     def _open_port(self, options: PageOptions) -> str:
+        policy = page_policy(options, os.environ, self._api)
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
             server_port=options.server_port,
@@ -122,7 +146,11 @@ class ServedPage:
             state_session_capacity=500,
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
-            app_kwargs={"lifespan": guard_whole_app(page_policy(options, os.environ)), "openapi_url": None},
+            app_kwargs={
+                "lifespan": guard_whole_app(policy),
+                "openapi_url": None,
+                "routes": [*self._api.routes] if self._api is not None else [],
+            },
             i18n=I18N,
             theme=page_theme(),
             head=page_head(),
@@ -142,18 +170,22 @@ def _open_conversations(options: PageOptions, is_open: Callable[[str], bool]) ->
     return Conversations(is_open, limits, Database(options.history))
 
 
-def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> ServedPage:
+def launch_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> ServedPage:
     """Opens the port, then begins to load the model.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
     """
-    page = ServedPage(load, options, menu)
+    page = ServedPage(load, options, menu, api)
     load.start()
     return page
 
 
-def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> int:
+def serve_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> int:
     """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
 
     Raises:
@@ -166,10 +198,12 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
             os._exit(1)
         has_signal.set()
 
-    page = launch_page(load, options, menu)
+    page = launch_page(load, options, menu, api)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)
+    if api is not None:
+        print(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}", flush=True)
     for line in _history_lines(page.conversations.database):
         print(line, flush=True)
     printer = LoadPrinter(load, partial(print, flush=True))
@@ -191,7 +225,7 @@ def page_head() -> str:
     return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
 
 
-def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
+def page_policy(options: PageOptions, environment: Mapping[str, str], api: MountedApi | None = None) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
     On a Hugging Face Space and in a ModelScope Studio the page stands in a frame, behind a proxy that speaks https.
@@ -203,10 +237,15 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
     hosts += names_of(options.server_name)
     return GuardPolicy(
-        routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
+        routes=(
+            *PAGE_ROUTES,
+            AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
+            *(api.guarded if api is not None else ()),
+        ),
         allowed_hosts=tuple(hosts),
         frame_ancestors=frames,
         trusted_proxy=bool(frames),
+        api_prefix=api.prefix if api is not None else None,
     )
 
 
