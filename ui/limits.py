@@ -87,6 +87,10 @@ class Traffic:
         """Whether a stream of the session is open."""
         return session in self._listening
 
+    def clients(self) -> list[str]:
+        """Who has a stream open, without this machine."""
+        return [client for client in self._streams if client != LOCAL]
+
     def _count(self, client: str, session: str, step: int, is_stream: bool) -> None:
         _add(self._at_once, client, step)
         if is_stream:

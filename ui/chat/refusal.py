@@ -13,6 +13,8 @@ Reason = Literal[
     "nothing_to_repeat",
     "no_conversation",
     "closing",
+    "tokens_spent",
+    "enough_at_once",
 ]
 
 
