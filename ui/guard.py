@@ -173,7 +173,7 @@ class Guard:
         self._security_headers = [
             (b"content-security-policy", policy.content_security_policy().encode("ascii")),
             (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
+            (b"referrer-policy", b"same-origin"),  # with no-referrer a form would name no origin either
             (b"cross-origin-opener-policy", b"same-origin"),
             (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=()"),
         ]
@@ -328,9 +328,12 @@ class Guard:
 
 
 def session_of(scope: Scope) -> str:
-    """The session that a stream belongs to; "" if it names none."""
-    named = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", [])
-    return named[-1] if named else str(scope["path"]).rpartition("/heartbeat/")[2].strip("/")
+    """The session that a stream belongs to, as Gradio reads it; "" if it names none."""
+    _, heartbeat, session = str(scope["path"]).partition("/heartbeat/")
+    if heartbeat:
+        return session.strip("/")
+    named = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get("session_hash", [""])
+    return named[-1]
 
 
 def _raw(scope: Scope) -> bytes:

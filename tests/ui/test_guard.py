@@ -195,7 +195,7 @@ def test_answers_carry_the_security_headers_and_lose_cross_origin_permissions() 
     assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"]
     assert "connect-src 'self'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_answers_are_not_stored_unless_the_application_says_otherwise() -> None:
