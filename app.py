@@ -25,6 +25,7 @@ from model_loader.open_model import open_chat_model
 from ui.addresses import check_address
 from ui.chat.place import default_history
 from ui.http_api.options import read_options
+from ui.web.login.accounts import read_accounts
 from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
@@ -285,6 +286,7 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_parser(environment)
     given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
     has_accounts = bool(given.auth) or given.auth_file is not None
+    read_accounts(given.auth or (), given.auth_file)  # so that a mistake is told before anything else
     sharing = SharingOptions(
         given.share,
         tuple(given.auth or ()),
