@@ -141,17 +141,17 @@ def log_in(served: Served) -> httpx.Client:
     return client
 
 
-def event(served: Served, name: str) -> tuple[int, int]:
-    """The number of an event of the page by its handler, and how many values it takes."""
+def event(served: Served, name: str) -> tuple[int, list[Any]]:
+    """The number of an event of the page by its handler, and what its inputs hold when nobody has touched them."""
     for index, one in served.page.blocks.fns.items():
         if getattr(one.fn, "__qualname__", "") == f"Handlers.{name}":
-            return index, len(one.inputs)
+            return index, [getattr(component, "value", None) for component in one.inputs]
     raise LookupError(name)
 
 
 def call(client: httpx.Client, served: Served, name: str, *first: Any) -> httpx.Response:
-    index, num = event(served, name)
-    data = [*first, *[None] * (num - len(first))]
+    index, values = event(served, name)
+    data = [*first, *values[len(first) :]]
     body = {"data": data, "fn_index": index, "session_hash": "s1", "event_data": None, "trigger_id": None}
     return client.post("/gradio_api/run/predict", json=body)
 
