@@ -15,16 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from model_loader.background_load import BackgroundLoad
+from model_loader.background_load import BackgroundLoad, OpenChatModel
 from model_loader.checkpoint.hub import ANY_HUB, Hub, HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
+from model_loader.remote.options import RemoteOptions
 from ui.addresses import check_address
 from ui.chat.place import default_history
 from ui.http_api.options import read_options
+from ui.terminal.options import ChatOptions
 from ui.web.login.accounts import read_accounts
 from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
@@ -39,11 +41,13 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
         epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000. Besides "
-        "the page there are the commands 'app.py serve', 'app.py profile' and 'app.py evaluate perplexity', each with "
+        "the page there are the commands 'app.py chat', 'app.py serve', 'app.py profile' and 'app.py evaluate "
+        "perplexity', each with "
         "its own --help.",
         allow_abbrev=False,
     )
     _add_model_flags(parser)
+    _add_server_flags(parser)
     _add_window_flags(parser)
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
     _add_address_flags(parser, page)
@@ -54,14 +58,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long an answer goes on after its page was closed (default: %(default)g)",
     )
-    parser.add_argument(
-        "--history",
-        type=Path,
-        default=default_history(),
-        metavar="FILE",
-        help="where conversations are kept (default: %(default)s)",
-    )
-    parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
+    _add_history_flags(parser)
     parser.add_argument(
         "--keep-days", type=float, metavar="DAYS", help="delete conversations unused for so long (default: never)"
     )
@@ -76,6 +73,31 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
+def build_chat_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py chat`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py chat",
+        description="Chat with a Qwen model in this terminal. What is piped in is one question: the answer goes to "
+        "standard output, everything else to standard error.",
+        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SEED=7.",
+        allow_abbrev=False,
+    )
+    _add_model_flags(parser)
+    _add_server_flags(parser)
+    _add_window_flags(parser)
+    parser.add_argument(
+        "-s",
+        "--seed",
+        type=int,
+        default=ChatOptions().seed,
+        metavar="N",
+        help="set before every answer: the same questions get the same answers (default: %(default)s)",
+    )
+    parser.add_argument("--system", metavar="TEXT", help='system prompt, "" for none (default: the checkpoint\'s)')
+    _add_history_flags(parser)
+    return parser
+
+
 def build_serve_parser() -> argparse.ArgumentParser:
     """The command line of `app.py serve`."""
     parser = argparse.ArgumentParser(
@@ -85,6 +107,7 @@ def build_serve_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_model_flags(parser)
+    _add_server_flags(parser)
     _add_window_flags(parser)
     _add_address_flags(parser, PageOptions())
     _add_api_flags(parser)
@@ -155,6 +178,30 @@ def _add_window_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="TOKENS",
         help="the window: less to save memory, more by NTK or YaRN (default: the checkpoint's)",
+    )
+
+
+def _add_history_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--history",
+        type=Path,
+        default=default_history(),
+        metavar="FILE",
+        help="where conversations are kept (default: %(default)s)",
+    )
+    parser.add_argument("--no-history", action="store_true", help="keep conversations in memory only")
+
+
+def _add_server_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="have an OpenAI-compatible server answer, such as http://127.0.0.1:8001/v1; -c chooses among its models",
+    )
+    parser.add_argument(
+        "--base-url-key",
+        metavar="KEY",
+        help=f"the key it wants; better as {_ENVIRONMENT_PREFIX}BASE_URL_KEY, because others see command lines",
     )
 
 
@@ -239,7 +286,11 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
         InvalidSetting: a variable names no flag of any command, or a switch is neither 1/true nor 0/false.
     """
     flags = _variables(parser)
-    known = {**_variables(build_parser({})), **_variables(build_serve_parser()), **flags}
+    known = {
+        name: action
+        for known_parser in (build_parser({}), build_chat_parser(), build_serve_parser(), parser)
+        for name, action in _variables(known_parser).items()
+    }
     arguments = []
     for variable, value in sorted(environment.items()):
         if not variable.startswith(_ENVIRONMENT_PREFIX):
@@ -268,6 +319,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs the application until it is stopped, or a command of it; returns the exit status."""
     try:
         match list(arguments):
+            case ["chat", *rest]:
+                return _chat(rest, environment)
             case ["serve", *rest]:
                 return _serve_api(rest, environment)
             case ["profile", *rest]:
@@ -305,12 +358,15 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given.allow_model_switch,
         None if given.no_history else given.history,
         given.keep_days,
-        sharing,
+        sharing=sharing,
+        is_remote=given.base_url is not None,
     )
     api_options = read_options(given.api_key, given.api_key_file, given.cors_origin)
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)
-    load = BackgroundLoad(partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options))
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
     from ui.http_api.server import Api
     from ui.web.launch import serve_page  # imports gradio
 
@@ -322,7 +378,42 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if missing is not None:
         print(f"The API is off: {missing}.", file=sys.stderr)
     api = None if given.no_api or missing is not None else Api(load, api_options)
-    return serve_page(load, options, ModelMenu(load, load_options, hub_options), api)
+    has_menu = given.base_url is None  # a server's models are its owner's business
+    return serve_page(load, options, ModelMenu(load, load_options, hub_options) if has_menu else None, api)
+
+
+def remote_opener(given: argparse.Namespace, parser: argparse.ArgumentParser) -> OpenChatModel | None:
+    """How to reach the server that --base-url names; None where the model is loaded here.
+
+    Raises:
+        InvalidSetting: the address or the key is none, or a flag was given that concerns loading a model here.
+    """
+    if given.base_url is None:
+        if given.base_url_key is not None:
+            raise InvalidSetting("--base-url-key is the key of another server; give its address with --base-url.")
+        return None
+    for name in ("precision", "cpu_only", "long_context", "hub", "revision", "allow_model_switch"):
+        if getattr(given, name, None) != parser.get_default(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidSetting(f"{flag} concerns a model that is loaded here; leave it out with --base-url.")
+    options = RemoteOptions(given.base_url, given.base_url_key or "", given.context_length)
+    from model_loader.remote.remote_model import open_remote_model  # imports httpx
+
+    return partial(open_remote_model, options, given.checkpoint_path)
+
+
+def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    parser = build_chat_parser()
+    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    options = ChatOptions(given.seed, given.system, None if given.no_history else given.history)
+    load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    hub_options = HubOptions(given.hub, given.revision)
+    from ui.terminal.chat import run_chat  # imports rich and prompt_toolkit
+
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
+    return run_chat(load, options)
 
 
 def _serve_api(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -334,8 +425,9 @@ def _serve_api(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if missing is not None:
         raise InvalidSetting(f"The API needs a key there: {missing}.")
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    hub_options = HubOptions(given.hub, given.revision)
     load = BackgroundLoad(
-        partial(open_chat_model, given.checkpoint_path, load_options, hub=HubOptions(given.hub, given.revision))
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
     )
     from ui.http_api.serve import serve_api
     from ui.http_api.server import Api

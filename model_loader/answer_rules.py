@@ -100,7 +100,8 @@ class AnswerRules:
         start_id, end_id = self._format.think_start_id, self._format.think_end_id
         is_open = self._format.begins_thinking(opening)
         is_switched_off = opening.thinking is False and self._format.can_switch_thinking
-        if start_id is None or end_id is None or not (is_open or not (opening.text or is_switched_off)):
+        may_begin = self._format.can_think and not opening.text and not is_switched_off
+        if start_id is None or end_id is None or not (is_open or may_begin):
             return []
         separator = self._format.encode_text("\n\n")
         return [Reasoning(start_id, end_id, separator, following, self._stop_ids, self._vocab_size, is_open=is_open)]

@@ -1,6 +1,6 @@
 """Loads a model on a thread of its own, so that a front end is there before its model, and exchanges it later.
 
-What comes in are functions that open a `ChatModel` and report their progress; what goes out is whichever of
+What comes in are functions that open a `ChatSource` and report their progress; what goes out is whichever of
 `chat_model` and `error` there is by now. It knows nothing of checkpoints.
 """
 
@@ -8,13 +8,13 @@ import logging
 import threading
 from collections.abc import Callable
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from model_loader.progress import LoadProgress, ReportProgress
 
 logger = logging.getLogger(__name__)
 
-OpenChatModel = Callable[[ReportProgress], ChatModel]
+OpenChatModel = Callable[[ReportProgress], ChatSource]
 
 
 class BackgroundLoad:
@@ -29,7 +29,7 @@ class BackgroundLoad:
 
     def __init__(self, open_chat_model: OpenChatModel) -> None:
         self.progress = LoadProgress("libraries")
-        self.chat_model: ChatModel | None = None
+        self.chat_model: ChatSource | None = None
         self.error: str | None = None
         self.notice: str | None = None
         self._open_chat_model = open_chat_model
@@ -56,7 +56,7 @@ class BackgroundLoad:
             self._thread = self._make_thread(lambda: self._replace(old, open_chat_model))
             self._thread.start()
 
-    def wait(self, timeout_s: float | None = None) -> ChatModel | None:
+    def wait(self, timeout_s: float | None = None) -> ChatSource | None:
         """Blocks until the load has ended or the time is over; returns the model if there is one."""
         self._thread.join(timeout_s)
         return self.chat_model
@@ -67,7 +67,7 @@ class BackgroundLoad:
         if self.chat_model is not None:
             self.chat_model.close()
 
-    def _replace(self, old: ChatModel | None, open_chat_model: OpenChatModel) -> None:
+    def _replace(self, old: ChatSource | None, open_chat_model: OpenChatModel) -> None:
         from model_loader.loading.hardware import give_back_memory  # imports torch
 
         if old is not None:
@@ -89,7 +89,7 @@ class BackgroundLoad:
         else:
             self.error = error
 
-    def _try(self, open_chat_model: OpenChatModel) -> tuple[ChatModel | None, str | None]:
+    def _try(self, open_chat_model: OpenChatModel) -> tuple[ChatSource | None, str | None]:
         """The model, or why there is none."""
         try:
             return open_chat_model(self._report), None
@@ -99,7 +99,7 @@ class BackgroundLoad:
             logger.exception("The model could not be loaded")
             return None, "The model could not be loaded; the program's log says why."
 
-    def _hand_over(self, chat_model: ChatModel | None) -> None:
+    def _hand_over(self, chat_model: ChatSource | None) -> None:
         self._report(LoadProgress("ready", 1.0))
         self.chat_model = chat_model
         if self._is_closed.is_set() and chat_model is not None:

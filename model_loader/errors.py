@@ -11,7 +11,7 @@ class ModelLoaderError(Exception):
 
 
 class CheckpointNotFound(ModelLoaderError):
-    """No folder and no hub repository answers to the name, or the hub cannot be reached. Remedy: another name."""
+    """No folder, repository or served model has the name, or the hub cannot be reached. Remedy: another name."""
 
 
 class HubUnreachable(CheckpointNotFound):
@@ -42,7 +42,7 @@ class ContextLengthExceeded(ModelLoaderError):
     """The prompt and the room asked for its answer are longer than the model's window. Remedy: send less.
 
     Attributes:
-        prompt_tokens: length of the prompt, in tokens.
+        prompt_tokens: length of the prompt, in tokens; 0 where a server elsewhere has refused it without a number.
         max_new_tokens: room asked for the answer, in tokens.
         context_length: the model's window, in tokens.
     """
@@ -51,8 +51,9 @@ class ContextLengthExceeded(ModelLoaderError):
         self.prompt_tokens = prompt_tokens
         self.max_new_tokens = max_new_tokens
         self.context_length = context_length
+        taken = f"{prompt_tokens:,} tokens" if prompt_tokens else "too many tokens"
         super().__init__(
-            f"The conversation takes {prompt_tokens:,} tokens and {max_new_tokens:,} are asked for the answer, but the "
+            f"The conversation takes {taken} and {max_new_tokens:,} are asked for the answer, but the "
             f"model reads {context_length:,} at most. Shorten the question or ask for a shorter answer."
         )
 
@@ -62,4 +63,20 @@ class EngineStopped(ModelLoaderError):
 
 
 class GenerationFailed(ModelLoaderError):
-    """One request failed in the engine (out of memory, invalid numbers); others go on. Remedy: ask again."""
+    """One request failed in the engine or on its way from a server elsewhere; others go on. Remedy: ask again."""
+
+
+class ServerUnreachable(ModelLoaderError):
+    """No connection to a server elsewhere comes about. Remedy: start it, or correct its address."""
+
+
+class ServerRefusesKey(ModelLoaderError):
+    """A server elsewhere wants another key than it was shown, or one at all. Remedy: the right key."""
+
+
+class ServerBusy(ModelLoaderError):
+    """A server elsewhere has no room for a request now. Remedy: ask again later."""
+
+
+class ServerIncompatible(ModelLoaderError):
+    """What answers is no server of OpenAI's API, or lacks a part of it. Remedy: another address or server."""

@@ -82,7 +82,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one request cost, measured by the engine.
+    """What one request cost, measured by the engine, or told by a server elsewhere.
 
     Attributes:
         prompt_tokens: tokens of the prompt, cached ones included.
@@ -91,6 +91,7 @@ class Usage:
         queue_s: seconds between the request's arrival and its turn.
         first_token_s: seconds between its arrival and the first sampled token.
         decode_s: seconds between the first and the last sampled token.
+        is_estimate: whether the tokens were not counted but judged by the text, because a server tells no numbers.
     """
 
     prompt_tokens: int
@@ -99,6 +100,7 @@ class Usage:
     queue_s: float
     first_token_s: float
     decode_s: float
+    is_estimate: bool = False
 
     @property
     def computed_tokens(self) -> int:

@@ -13,7 +13,7 @@ from model_loader.chat_format.chatml import ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.json_calls import CALL_END, CALL_START
 from model_loader.chat_format.messages import Tool
-from model_loader.errors import GenerationFailed, InvalidSetting
+from model_loader.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -35,16 +35,13 @@ class Grammar:
         """A bit for each id that may follow these, lowest first; `ids` only ever grows.
 
         Raises:
-            GenerationFailed: the schema leads nowhere, or is too much to follow.
+            InvalidSetting: the schema leads nowhere, or is too much to follow.
         """
         self._matcher.consume_tokens(list(ids[self._num_read :]))
         self._num_read = len(ids)
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            raise GenerationFailed(
-                f"The JSON schema cannot be followed further ({_first_line(self._matcher.get_error())}). Ask for a "
-                "simpler one."
-            )
+            raise _unenforceable(self._matcher.get_error())
         return bits
 
 
@@ -66,7 +63,7 @@ class Grammars:
             InvalidSetting: the schema is no schema, says something that cannot be enforced, or nothing is allowed by
                 it; or the library is missing.
         """
-        return self._start(json_grammar=_as_json(schema or {"type": "object"}))
+        return self._start(schema=_as_json(schema or {"type": "object"}))
 
     def of_calls(self, tools: Sequence[Tool], *, is_parallel: bool) -> Grammar:
         """Calls of these tools and nothing else, with arguments of their schemas as far as those can be enforced.
@@ -91,7 +88,7 @@ class Grammars:
         token_id = self._format.marker_id(text)
         return json.dumps(text) if token_id is None else f"<[{token_id}]>"
 
-    def _start(self, *, json_grammar: str = "", lark: str = "") -> Grammar:
+    def _start(self, *, schema: str = "", lark: str = "") -> Grammar:
         try:
             from llguidance import LLMatcher
         except ImportError:
@@ -99,18 +96,16 @@ class Grammars:
                 "Answers of a JSON schema need the llguidance library, which is not installed. Install it with: "
                 "pip install llguidance"
             ) from None
-        if lark:
-            source = LLMatcher.grammar_from_lark(lark)
-        else:
-            source = LLMatcher.grammar_from_json_schema(json_grammar, overrides=_SPACING)
+        try:
+            source = lark or LLMatcher.grammar_from_json_schema(schema, overrides=_SPACING)
+        except ValueError as error:
+            raise _unenforceable(str(error)) from None
         matcher = LLMatcher(self._prepared(), source, log_level=0)
         trial = matcher.deep_copy()
         trial.compute_bitmask()
         trial.compute_ff_tokens()
         if trial.is_error():
-            raise InvalidSetting(
-                f"The JSON schema cannot be enforced: {_first_line(trial.get_error())}. Ask for a simpler one."
-            )
+            raise _unenforceable(trial.get_error())
         return Grammar(matcher)
 
     def _prepared(self) -> "LLTokenizer":
@@ -160,5 +155,6 @@ def _as_json(schema: Mapping[str, Any]) -> str:
     return text
 
 
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0].rstrip(".")[:200]
+def _unenforceable(why: str) -> InvalidSetting:
+    first_line = why.strip().split("\n")[0].rstrip(".")
+    return InvalidSetting(f"The JSON schema cannot be enforced: {first_line:.200}. Ask for a simpler one.")

@@ -6,6 +6,7 @@ It joins the catalog, the machine and the running load, and knows no user interf
 from functools import partial
 
 from model_loader.background_load import BackgroundLoad
+from model_loader.chat_model import ChatModel
 from model_loader.checkpoint.catalog import find_entry
 from model_loader.checkpoint.hub import HubOptions
 from model_loader.checkpoint.resolve import BUILTIN_NAME
@@ -64,6 +65,6 @@ class ModelMenu:
         from model_loader.loading.hardware import probe_hardware  # imports torch
 
         hardware, chat_model = probe_hardware(), self._load.chat_model
-        if chat_model is None:
+        if not isinstance(chat_model, ChatModel):  # none yet, or one that computes elsewhere
             return hardware
         return with_freed(hardware, chat_model.checkpoint, chat_model.placement)

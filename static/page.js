@@ -6,6 +6,7 @@
   const OWNER = "qwen-chat.owner";
   const CONVERSATION = "qwen-chat.conversation";
   const DRAFT = "qwen-chat.draft";
+  const LANGUAGE = "qwen-chat-language";
   const REFRESH_AFTER_MS = 20000;
   const $ = (selector) => document.querySelector(selector);
 
@@ -134,7 +135,8 @@
     (event) => {
       const isComposing = event.isComposing || event.keyCode === 229;
       if (event.key === "Escape" && !isComposing && !event.target.closest?.(".entry-name")) {
-        if ($("#receipt .receipt")) closeReceipt();
+        if ($("#keys .sheet")) click("#keys-close");
+        else if ($("#receipt .sheet")) closeReceipt();
         else if ($("#panel.open")) click("#panel .toggle-button");
         else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
         else if (document.body.dataset.editing === "yes") cancelEditing();
@@ -142,6 +144,10 @@
         else if (isAnswering()) click("#stop");
       }
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest?.("#draft")) click("#continue");
+      if (!isComposing && !event.altKey && shortcut(event)) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+      }
       if (event.key !== "Enter" || event.target !== composer()) return;
       event.stopImmediatePropagation();
       if (isComposing || event.shiftKey || event.altKey) return;
@@ -150,6 +156,54 @@
     },
     true,
   );
+
+  // Letters and signs are shortcuts only where nothing is being typed.
+  function shortcut(event) {
+    const types = event.target.closest?.("textarea, input, select, [contenteditable]");
+    const isCommand = event.ctrlKey || event.metaKey;
+    if (isCommand && event.shiftKey && event.code === "KeyO") open(NEW);
+    else if (isCommand) return false;
+    else if (event.key === "ArrowUp" && event.target === composer() && !composer().value) editLast();
+    else if (event.key === "/" && !types) toSearch();
+    else if (event.key === "?" && !types) click("#show-keys");
+    else return false;
+    return true;
+  }
+  function editLast() {
+    const foot = [...document.querySelectorAll("#chatbot .question-foot")].at(-1);
+    if (foot) edit(wordOf(foot, "id-"));
+  }
+  function toSearch() {
+    if (!$("#history.open")) click("#history .toggle-button");
+    $("#history-search :is(textarea, input)").focus();
+  }
+
+  // The language chosen here goes before the browser's: for what Gradio says (see early.js) and, as a cookie, for
+  // what the server says.
+  function speak(language) {
+    write("localStorage", LANGUAGE, language);
+    document.cookie = `${LANGUAGE}=${language}; path=/; max-age=31536000; samesite=lax`;
+    location.reload();
+  }
+  function lookAtLanguage() {
+    const spoken = (navigator.language || "en").slice(0, 2);
+    for (const name of ["en", "zh", "ja"]) $(`#speak-${name}`)?.setAttribute("aria-pressed", String(name === spoken));
+  }
+
+  // An answer that has ended is read out once, and told in the title of a tab that nobody looks at.
+  const TOLD_CHARS = 600;
+  let title = "";
+  function tellEnd() {
+    const parts = [...document.querySelectorAll("#chatbot .bot-row .prose")].filter((part) => !part.querySelector(".foot"));
+    $("#told").textContent = (parts.at(-1)?.textContent || "").trim().slice(0, TOLD_CHARS);
+    if (!document.hidden) return;
+    title ||= document.title;
+    document.title = `● ${title}`;
+  }
+  function lookedAt() {
+    if (title) document.title = title;
+    title = "";
+  }
 
   // A question typed before the page knows its conversation, or after the program was started anew, is sent as soon as
   // it does.
@@ -191,6 +245,9 @@
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
     if (event.target.closest?.("#history, #trashed")) inHistory(event);
     if (event.target.closest?.("#receipt")) inReceipt(event);
+    if (event.target.closest?.("#keys") && !event.target.closest("dl")) inKeys(event);
+    const language = event.target.closest?.('[id^="speak-"]');
+    if (language) speak(language.id.slice("speak-".length));
     const mode = event.target.closest?.("#mode-text, #mode-chat");
     if (mode) setMode(mode.id.slice("mode-".length));
     const button = event.target.closest?.('#chatbot button[class*="act-"]');
@@ -299,11 +356,15 @@
   }
   function inReceipt(event) {
     const button = event.target.closest("button");
-    if (!event.target.closest(".receipt") || button?.matches(".receipt-close")) closeReceipt();
+    if (!event.target.closest(".sheet") || button?.matches(".sheet-close")) closeReceipt();
     else if (button?.matches(".receipt-reproduce")) submit("#do-reproduce", { message_id: wordOf(button, "id-") });
     else if (button?.matches(".receipt-copy")) {
       toClipboard(button.parentElement.querySelector("pre").textContent).then((isDone) => isDone && showDone(button));
     }
+  }
+
+  function inKeys(event) {
+    if (!event.target.closest(".sheet") || event.target.closest(".sheet-close")) click("#keys-close");
   }
 
   // What the question in the box would cost, and what is found, a moment after the last key.
@@ -368,9 +429,11 @@
       if (answering === "no" && dataset.answering === "yes" && !hasLooked) {
         setTimeout(() => look(true), SETTLED_MS);
       } else {
-        if (answering === "no") dataset.stale = "yes"; // what was refused during that answer
+        if (answering === "no") {
+          dataset.stale = "yes"; // what was refused during that answer
+          if (dataset.answering === "yes") tellEnd();
+        }
         dataset.answering = answering;
-        $("#chatbot [role=log]")?.setAttribute("aria-busy", String(answering === "yes"));
       }
     }
     if (dataset.filled !== filled) dataset.filled = filled;
@@ -425,8 +488,11 @@
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
     new MutationObserver(lookAtModel).observe($("#brand"), { childList: true, subtree: true });
     new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
+    $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token
+    document.body.append(Object.assign(document.createElement("div"), { id: "told", className: "sr", role: "status" }));
     look();
     lookAtModel();
+    lookAtLanguage();
     attachUntilAnswered();
     const box = composer();
     box.addEventListener("input", measureSoon);
@@ -458,7 +524,8 @@
   let hiddenAt = 0;
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) hiddenAt = Date.now();
-    else if (hiddenAt && Date.now() - hiddenAt > REFRESH_AFTER_MS) attach();
+    else lookedAt();
+    if (!document.hidden && hiddenAt && Date.now() - hiddenAt > REFRESH_AFTER_MS) attach();
   });
   addEventListener("pageshow", (event) => event.persisted && attach());
 

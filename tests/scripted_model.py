@@ -1,20 +1,32 @@
 """A stand-in for a loaded model that follows a script, to stage speeds, queues and faults on the page.
 
-It has the shape of `model_loader.chat_model.ChatModel` and `model_loader.background_load.BackgroundLoad` and needs
+It has the shape of `model_loader.chat_source.ChatSource` and `model_loader.background_load.BackgroundLoad` and needs
 neither torch nor files.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from model_loader.chat_format.chatml import NO_OPENING, Opening
-from model_loader.chat_format.messages import Message
-from model_loader.chat_model import PromptCost
-from model_loader.engine.request import Sampling
+from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
+from model_loader.chat_model import NO_CONTROLS, Controls, Fitted, PromptCost
+from model_loader.chat_source import ChatSource
+from model_loader.engine.request import EngineActivity, Sampling
 from model_loader.errors import ContextLengthExceeded, GenerationFailed
-from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
+from model_loader.events import (
+    Event,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Scores,
+    TextDelta,
+    TokenScore,
+    ToolCall,
+    Usage,
+    Waiting,
+)
 from model_loader.progress import LoadProgress, Stage
 
 
@@ -25,6 +37,8 @@ class Script:
     Attributes:
         answer: the text, or a function of the last question.
         reasoning: what it thinks first.
+        tool_calls: what it asks for after the answer, if it was offered tools.
+        finish_reason: why an answer without calls ends.
         tokens_per_s: speed; a token is one word with its space.
         fail_at: number of tokens after which it raises `error`.
         hang_at: number of tokens after which it says nothing until `released` is set.
@@ -34,6 +48,8 @@ class Script:
 
     answer: str | Callable[[str], str] = "One two three four five six seven eight nine ten."
     reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason = "stop"
     tokens_per_s: float = 50.0
     fail_at: int | None = None
     error: Exception = field(default_factory=lambda: GenerationFailed("The scripted model failed as it was told to."))
@@ -60,20 +76,16 @@ class ScriptedCheckpoint:
     template_hash: str = "feedc0ffee42"
 
 
-@dataclass(frozen=True)
-class ScriptedFitted:
-    """A conversation cut to the window, as `ChatModel.fit` returns it."""
-
-    messages: tuple[Message, ...]
-    left_out: int
-
-
 class ScriptedModel:
-    """Answers from `script`; `num_streams` says how many streams are open now, `prompts` what was asked."""
+    """Answers from `script`; `num_streams` says how many streams are open now, the lists what was asked.
+
+    A character counts as one token, whose id is its code point; every token is as likely as any other.
+    """
 
     name = "scripted"
     is_completion_model = False
     can_switch_thinking = False
+    supports_tools = True
     problem: str | None = None
     capacity = "4 answers at once, because this is a test"
     window_reason = ""
@@ -89,8 +101,25 @@ class ScriptedModel:
         self.prompts: list[tuple[Message, ...]] = []
         self.samplings: list[Sampling | None] = []
         self.openings: list[Opening] = []
+        self.tools: list[ToolUse] = []
+        self.controls: list[Controls] = []
+        self.stops: list[tuple[str, ...]] = []
+        self.owners: list[str] = []
         self.released = threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def activity(self) -> EngineActivity:
+        """As many run as there are streams; nothing ever waits."""
+        return EngineActivity(self.num_streams, 0, 4, self.num_streams * 100, self.context_length)
+
+    def encode(self, text: str) -> list[int]:
+        """Its code points."""
+        return list(map(ord, text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The characters of code points."""
+        return "".join(map(chr, ids))
 
     def measure(
         self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
@@ -100,7 +129,13 @@ class ScriptedModel:
         tokens = sum(len(one.content) for one in fitted.messages)
         return PromptCost(tokens, tokens // 2, self.context_length, fitted.left_out)
 
-    def fit(self, messages: Sequence[Message], sampling: Sampling, opening: Opening = NO_OPENING) -> ScriptedFitted:
+    def fit(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        opening: Opening = NO_OPENING,
+        tools: ToolUse = NO_TOOLS,
+    ) -> Fitted:
         """Leaves out whole turns; every character counts as one token."""
         system = [one for one in messages if one.role == "system"]
         rest = list(messages[len(system) :])
@@ -111,7 +146,7 @@ class ScriptedModel:
                 raise ContextLengthExceeded(len(rest[-1].content), sampling.max_new_tokens, self.context_length)
             del rest[:following]
             left_out += following
-        return ScriptedFitted((*system, *rest), left_out)
+        return Fitted((*system, *rest), left_out)
 
     def stream(
         self,
@@ -121,7 +156,9 @@ class ScriptedModel:
         stop: Sequence[str] = (),
         opening: Opening = NO_OPENING,
         owner: str = "",
-    ) -> Iterator[Event]:
+        tools: ToolUse = NO_TOOLS,
+        controls: Controls = NO_CONTROLS,
+    ) -> Generator[Event]:
         """Follows the script."""
         script = self.script
         with self._lock:
@@ -129,30 +166,40 @@ class ScriptedModel:
             self.prompts.append(tuple(messages))
             self.samplings.append(sampling)
             self.openings.append(opening)
+            self.tools.append(tools)
+            self.controls.append(controls)
+            self.stops.append(tuple(stop))
+            self.owners.append(owner)
         try:
-            yield from self._events(script, messages[-1].content)
+            yield from self._events(script, messages[-1].content, tools, controls)
         finally:
             with self._lock:
                 self.num_streams -= 1
 
     def complete(
-        self, text: str, sampling: Sampling | None = None, *, stop: Sequence[str] = (), owner: str = ""
-    ) -> Iterator[Event]:
+        self,
+        text: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        stop: Sequence[str] = (),
+        owner: str = "",
+        controls: Controls = NO_CONTROLS,
+    ) -> Generator[Event]:
         """Follows the script, whatever the text is."""
-        yield from self.stream([Message("user", text)], sampling, stop=stop)
+        asked = text if isinstance(text, str) else self.decode(text)
+        yield from self.stream([Message("user", asked)], sampling, stop=stop, owner=owner, controls=controls)
 
     def begin_again(self, script: Script) -> None:
         """Follows another script and forgets what was asked."""
         self.script = script
-        self.prompts.clear()
-        self.samplings.clear()
-        self.openings.clear()
+        for asked in (self.prompts, self.samplings, self.openings, self.tools, self.controls, self.stops, self.owners):
+            asked.clear()
 
     def close(self) -> None:
         """Lets a hanging stream go."""
         self.released.set()
 
-    def _events(self, script: Script, question: str) -> Iterator[Event]:
+    def _events(self, script: Script, question: str, tools: ToolUse, controls: Controls) -> Iterator[Event]:
         began = time.monotonic()
         for ahead in range(script.queue, -1, -1):
             yield Waiting(ahead)
@@ -160,9 +207,11 @@ class ScriptedModel:
         for num_read, num_tokens in script.reads:
             yield Waiting(0, num_read, num_tokens)
             time.sleep(script.queue_step_s)
+        if controls.has_prompt_scores:
+            yield Scores(_scores(question, controls.top_logprobs or 0, is_prompt=True), is_prompt=True)
         answer = script.answer if isinstance(script.answer, str) else script.answer(question)
         thoughts = [ReasoningDelta(piece) for piece in _words(script.reasoning)]
-        deltas: list[Event] = [*thoughts, *(TextDelta(piece) for piece in _words(answer))]
+        deltas: list[TextDelta | ReasoningDelta] = [*thoughts, *(TextDelta(piece) for piece in _words(answer))]
         first_token = time.monotonic()
         for number, delta in enumerate(deltas):
             if number == script.fail_at:
@@ -170,10 +219,14 @@ class ScriptedModel:
             if number == script.hang_at:
                 self.released.wait(60)
             time.sleep(1 / script.tokens_per_s)
+            if controls.top_logprobs is not None:
+                yield Scores(_scores(delta.text, controls.top_logprobs))
             yield delta
+        calls = script.tool_calls if tools.offered else ()
+        yield from calls
         decode_s = time.monotonic() - first_token
         usage = Usage(len(question), len(deltas), 0, 0.0, max(first_token - began, 0.01), decode_s)
-        yield Finished("stop", usage)
+        yield Finished("tool_calls" if calls else script.finish_reason, usage)
 
 
 class ScriptedLoad:
@@ -182,7 +235,7 @@ class ScriptedLoad:
     def __init__(self, model: ScriptedModel, *, is_loaded: bool = True) -> None:
         self.model = model
         self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
-        self.chat_model: ScriptedModel | None = model if is_loaded else None
+        self.chat_model: ChatSource | None = model if is_loaded else None
         self.error: str | None = None
         self.notice: str | None = None
         self.has_started = False
@@ -208,7 +261,7 @@ class ScriptedLoad:
         self.error = message
         self._ended.set()
 
-    def wait(self, timeout_s: float | None = None) -> ScriptedModel | None:
+    def wait(self, timeout_s: float | None = None) -> ChatSource | None:
         """As `BackgroundLoad.wait`."""
         self._ended.wait(timeout_s)
         return self.chat_model
@@ -222,3 +275,11 @@ def _words(text: str) -> list[str]:
     """The text cut after every space, so that joining the pieces gives it back."""
     pieces = text.split(" ")
     return [piece + " " for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
+
+
+def _scores(text: str, num_top: int, *, is_prompt: bool = False) -> tuple[TokenScore, ...]:
+    top = tuple((chr(ord("a") + number).encode(), -0.5 - number) for number in range(num_top))
+    scores = [TokenScore(character.encode(), -0.5, top) for character in text]
+    if is_prompt and scores:
+        scores[0] = TokenScore(scores[0].token, None)
+    return tuple(scores)

@@ -23,12 +23,13 @@ def parse(*arguments: str, **environment: str) -> dict[str, object]:
     return vars(parser.parse_args([*app.environment_arguments(parser, environment), *arguments]))
 
 
-def test_help_imports_neither_torch_nor_gradio() -> None:
+@pytest.mark.parametrize("command", [[], ["chat"]])
+def test_help_imports_neither_torch_nor_gradio(command: list[str]) -> None:
     program = (
         "import sys, app\n"
-        "try: app.main(['--help'], {})\n"
+        f"try: app.main([*{command}, '--help'], {{}})\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'gradio', 'transformers') if name in sys.modules])"
+        "print([name for name in ('torch', 'gradio', 'transformers', 'rich', 'prompt_toolkit') if name in sys.modules])"
     )
     result = run("-c", program)
     assert result.returncode == 0, result.stderr
@@ -57,6 +58,25 @@ def test_every_flag_is_also_an_environment_variable_and_the_command_line_wins() 
     assert parse(QWEN_DEMO_CPU_ONLY="0")["cpu_only"] is False
 
 
+def test_a_variable_of_another_command_is_left_to_it() -> None:
+    environment = {"QWEN_DEMO_SEED": "7", "QWEN_DEMO_SERVER_PORT": "9000", "QWEN_DEMO_HISTORY": "/somewhere"}
+    assert parse(**environment)["server_port"] == 9000
+    parser = app.build_chat_parser()
+    given = parser.parse_args(app.environment_arguments(parser, environment))
+    assert (given.seed, given.history) == (7, Path("/somewhere"))
+    with pytest.raises(InvalidSetting, match="did you mean QWEN_DEMO_SEED"):
+        app.environment_arguments(parser, {"QWEN_DEMO_SED": "1"})
+
+
+def test_the_chat_has_the_seed_of_the_demo_and_its_flags_as_variables() -> None:
+    parser = app.build_chat_parser()
+    assert parser.parse_args([]).seed == 1234
+    assert parser.parse_args(["-s", "5"]).seed == 5
+    environment = {"QWEN_DEMO_SYSTEM": "-brief-", "QWEN_DEMO_NO_HISTORY": "1", "QWEN_DEMO_CONTEXT_LENGTH": "512"}
+    given = parser.parse_args(app.environment_arguments(parser, environment))
+    assert (given.system, given.no_history, given.context_length) == ("-brief-", True, 512)
+
+
 def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidSetting, match="did you mean QWEN_DEMO_SERVER_PORT"):
         parse(QWEN_DEMO_SERVR_PORT="1")
@@ -78,6 +98,7 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
         (["--long-context", "yarn"], "--long-context is 'yarn'; use ntk, logn"),
         (["--linger=-1"], "--linger is -1.0"),
         (["--linger=nan"], "--linger is nan"),
+        (["chat", "--seed=-1"], "seed is -1; give a whole number from 0"),
     ],
 )
 def test_bad_values_end_with_one_line_and_status_2(
@@ -90,7 +111,14 @@ def test_bad_values_end_with_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["--server-port", "abc"], ["--precision", "int3"], ["--serv", "1"]]
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--server-port", "abc"],
+        ["--precision", "int3"],
+        ["--serv", "1"],
+        ["chat", "--server-port", "1"],
+    ],
 )
 def test_unknown_flags_and_values_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

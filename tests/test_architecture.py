@@ -14,6 +14,7 @@ LIBRARY_HOMES = {
     "transformers": ("model_loader.loading", "model_loader.engine", "model_loader.builtin"),
     "huggingface_hub": ("model_loader.checkpoint",),
     "modelscope_hub": ("model_loader.checkpoint",),
+    "llguidance": ("model_loader.grammar",),
     "httpx": ("model_loader.remote",),
     "gradio": ("ui.web",),
     "fastapi": ("ui.http_api",),
@@ -25,6 +26,7 @@ LIBRARY_HOMES = {
     "prometheus_client": ("ui.http_api",),
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),
+    "markdown_it": ("ui.terminal",),
 }
 FOUNDATION = ("model_loader.errors", "model_loader.events", "model_loader.progress", "model_loader.byte_level")
 MODEL_LOADER_RULES = {

@@ -11,6 +11,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 CONTROL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXT_TOKENS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 """Added tokens that are not special, as Qwen3's tokenizer has them."""
+TOOL_TEMPLATE = "{{- '# Tools <tool_call></tool_call>' }}"
+"""What is read of a chat template whose model calls tools in JSON."""
 _SENTENCES = [
     "The quick brown fox jumps over the lazy dog, and system, user and assistant talk about it.",
     "你好，我是一个很小的模型。今天天气怎么样？",
@@ -31,7 +33,9 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tiny_checkpoint(folder: Path, *, kind: str = "qwen2", seed: int = 0, **changes: Any) -> Path:
+def write_tiny_checkpoint(
+    folder: Path, *, kind: str = "qwen2", seed: int = 0, chat_template: str = "", **changes: Any
+) -> Path:
     """Writes a random checkpoint of a transformers architecture; `changes` go into its config."""
     tokenizer = make_tokenizer()
     sizes = {
@@ -56,5 +60,7 @@ def write_tiny_checkpoint(folder: Path, *, kind: str = "qwen2", seed: int = 0, *
     )
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Qwen2Tokenizer"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Qwen2Tokenizer", "chat_template": chat_template})
+    )
     return folder

@@ -91,6 +91,7 @@ class JsonTools:
                 '\n{"name": <function-name>, "arguments": <args-json-object>}\n',
                 end,
             ),
+            joins_newline=True,
         )
 
 

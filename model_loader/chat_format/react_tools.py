@@ -122,10 +122,10 @@ def _merged(messages: Sequence[Message], *, has_tools: bool) -> list[tuple[str, 
         else:
             said.append(("assistant", _stripped(text)))
 
-    for message in messages:
+    for before, message in zip([None, *messages], messages, strict=False):
         content = _stripped(message.content)
         if message.role == "tool":
-            if waiting:
+            if waiting and before is not None and before.role == "tool":
                 add(_written(waiting.pop(0), ""))
             add(f"Observation: {content}")
             continue

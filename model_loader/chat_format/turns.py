@@ -28,11 +28,13 @@ class Turn:
         role: as the prompt names it.
         parts: what is said, in order.
         is_open: whether the model goes on from the end of it; only a last turn may be.
+        joins_newline: whether the newline behind the role is encoded in one piece with the text, as templates do it.
     """
 
     role: str
     parts: tuple[Part, ...]
     is_open: bool = False
+    joins_newline: bool = False
 
 
 def plain_turn(message: Message) -> Turn:

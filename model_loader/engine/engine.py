@@ -22,7 +22,13 @@ from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
 from model_loader.engine.slots import SlotPlan
-from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.errors import (
+    ContextLengthExceeded,
+    EngineStopped,
+    GenerationFailed,
+    InvalidSetting,
+    ModelLoaderError,
+)
 from model_loader.events import FinishReason, Usage, Waiting
 from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
@@ -142,7 +148,7 @@ class Engine:
             unknown = next((each for each in ids if not 0 <= each < vocab_size), None)
             if unknown is not None:
                 raise InvalidSetting(
-                    f"The {name} holds the token id {unknown}; the model's vocabulary goes from 0 to {vocab_size - 1}."
+                    f"The {name} holds the token id {unknown}, outside 0 to {vocab_size - 1:,}, the model's vocabulary."
                 )
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
@@ -385,7 +391,7 @@ def _is_fatal(error: Exception) -> bool:
 
 def _for_reader(error: Exception) -> Exception:
     """The error as the reader gets it: ours as it is, memory and anything unforeseen as `GenerationFailed`."""
-    if isinstance(error, GenerationFailed | EngineStopped):
+    if isinstance(error, ModelLoaderError):
         return error.with_traceback(None)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return GenerationFailed("The memory ran out during this answer. Shorten the conversation and ask again.")

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
@@ -36,7 +36,7 @@ class ModelSource(Protocol):
     """Where the model will be: a `BackgroundLoad`."""
 
     progress: LoadProgress
-    chat_model: ChatModel | None
+    chat_model: ChatSource | None
     error: str | None
     notice: str | None
 
@@ -126,7 +126,7 @@ class Answer:
         finally:
             self._end(self._ending or "interrupted")
 
-    def _wait_for_model(self) -> ChatModel | None:
+    def _wait_for_model(self) -> ChatSource | None:
         while not self._should_end():
             if self._source.chat_model is not None:
                 return self._source.chat_model
@@ -136,7 +136,7 @@ class Answer:
             time.sleep(_LOOK_S)
         return None
 
-    def _read(self, chat_model: ChatModel) -> None:
+    def _read(self, chat_model: ChatSource) -> None:
         self.status = AnswerStatus("reading")
         settings = self._settings
         seed = settings.sampling.get("seed")
@@ -163,7 +163,7 @@ class Answer:
         if not self._has_ended.is_set():
             raise RuntimeError("the model's stream ended without a Finished event")
 
-    def _prompt(self, chat_model: ChatModel, system: str, sampling: Sampling, opening: Opening) -> tuple[Message, ...]:
+    def _prompt(self, chat_model: ChatSource, system: str, sampling: Sampling, opening: Opening) -> tuple[Message, ...]:
         """The branch before the answer as the model reads it."""
         said = [one for one in self.conversation.path_to(self.message_id)[:-1] if one.text]
         fitted = chat_model.fit(as_prompt(system, said), sampling, opening)
@@ -222,7 +222,7 @@ class Answer:
             self._has_ended.set()
 
 
-def effective_system(chat_model: ChatModel, system: str | None) -> str:
+def effective_system(chat_model: ChatSource, system: str | None) -> str:
     """The system prompt that is sent: the conversation's own, or else the checkpoint's."""
     return chat_model.default_system if system is None else system
 

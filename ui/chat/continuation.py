@@ -9,9 +9,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Finished, FinishReason, TextDelta, Usage
@@ -24,6 +24,9 @@ _ALONE_S = 10.0
 class Continuation:
     """One continuation. Any thread may read it, stop it and wait for it.
 
+    Args:
+        stop: texts that end it.
+
     Attributes:
         usage: what it cost, once the model has ended it.
         finish_reason: why the model ended it; None while it runs and after a stop.
@@ -33,9 +36,10 @@ class Continuation:
 
     def __init__(
         self,
-        chat_model: ChatModel,
+        chat_model: ChatSource,
         text: str,
         sampling: Sampling,
+        stop: Sequence[str] = (),
         is_watched: Callable[[], bool] = lambda: True,
     ) -> None:
         self.usage: Usage | None = None
@@ -47,6 +51,7 @@ class Continuation:
         self._sampling = sampling
         self._is_watched = is_watched
         self._watched_at = time.monotonic()
+        self._stop = stop
         self._pieces: list[str] = []
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="continuation", daemon=True)
@@ -70,13 +75,19 @@ class Continuation:
         """Whether nothing more will come."""
         return not self._thread.is_alive()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until nothing more will come; False when the time is over first."""
+        self._thread.join(timeout_s)
+        return self.has_ended
+
     def stop(self) -> None:
         """Ends it with what it has; within a quarter second and a step of the model."""
         self._is_stopped.set()
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._chat_model.complete(self._beginning, self._sampling)) as events:
+            stream = self._chat_model.complete(self._beginning, self._sampling, stop=self._stop)
+            with contextlib.closing(stream) as events:
                 for event in events:
                     if isinstance(event, TextDelta):
                         self._pieces.append(event.text)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.progress import LoadProgress
 
 _STAGES = {
@@ -12,6 +12,7 @@ _STAGES = {
     "download": "Fetching the checkpoint",
     "weights": "Reading weights",
     "warm_up": "Computing a first token",
+    "server": "Asking the server what it has",
 }
 
 
@@ -43,7 +44,7 @@ class LoadPrinter:
             self._write(line)
 
 
-def _ending(chat_model: ChatModel | None, error: str | None, notice: str | None) -> list[str]:
+def _ending(chat_model: ChatSource | None, error: str | None, notice: str | None) -> list[str]:
     if chat_model is None:
         return [f"No model: {error}"]
     window = f"Reads {chat_model.context_length:,} tokens"

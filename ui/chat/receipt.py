@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 
 
@@ -47,7 +47,7 @@ class Receipt:
 
 
 def make_receipt(
-    chat_model: ChatModel, system: str, sampling: Sampling, stop: Sequence[str], prefill: str, thinking: bool | None
+    chat_model: ChatSource, system: str, sampling: Sampling, stop: Sequence[str], prefill: str, thinking: bool | None
 ) -> Receipt:
     """The receipt of an answer that is about to be made."""
     return Receipt(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import TextDelta
@@ -26,7 +26,7 @@ class Reproduction:
     """
 
     def __init__(
-        self, chat_model: ChatModel, answer: StoredMessage, messages: Sequence[Message], receipt: Receipt
+        self, chat_model: ChatSource, answer: StoredMessage, messages: Sequence[Message], receipt: Receipt
     ) -> None:
         self.error = ""
         self._chat_model = chat_model

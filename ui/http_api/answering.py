@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from model_loader.engine.request import EngineActivity
+from model_loader.errors import EngineStopped
 from model_loader.events import Event, Finished
 from ui.http_api.bridge import read_together, while_connected
 from ui.http_api.errors import ApiError, api_error
@@ -28,11 +29,15 @@ _LONGEST_RETRY_S = 30
 
 
 class Answering:
-    """Makes answers, and knows how many are on their way. Used by the event loop alone.
+    """Makes answers. Used by the event loop alone; other threads may read and write its attributes.
 
     Args:
         metrics: told what each answer cost.
         max_waiting: requests that may wait for their turn.
+
+    Attributes:
+        num_running: answers that are on their way.
+        is_ending: whether every answer ends now, as it is.
     """
 
     def __init__(self, metrics: Metrics, max_waiting: int) -> None:
@@ -40,6 +45,7 @@ class Answering:
         self._max_waiting = max_waiting
         self._num_streams = 0
         self.num_running = 0
+        self.is_ending = False
 
     async def carry_out(
         self,
@@ -65,8 +71,9 @@ class Answering:
 
     @contextlib.contextmanager
     def _admitted(self, num_streams: int, activity: EngineActivity) -> Iterator[None]:
-        most = activity.max_running + self._max_waiting
-        if activity.num_waiting >= self._max_waiting or self._num_streams + num_streams > most:
+        has_place = activity.num_running < activity.max_running or activity.num_waiting < self._max_waiting
+        # The engine hears of a request a moment later, so those of the API are counted here as well.
+        if not has_place or self._num_streams + num_streams > activity.max_running + self._max_waiting:
             retry_s = min(_LONGEST_RETRY_S, 1 + activity.num_waiting // activity.max_running)
             raise ApiError(
                 429, f"{activity.num_waiting} requests are waiting already; ask again in {retry_s} s.",
@@ -85,6 +92,8 @@ class Answering:
     ) -> AsyncGenerator[tuple[int, Event] | None]:
         async with contextlib.aclosing(events):
             async for item in events:
+                if self.is_ending:
+                    raise EngineStopped("The server has been ended before the answer was finished. Ask again later.")
                 if item is not None and isinstance(item[1], Finished):
                     self._metrics.note_usage(item[1].usage)
                 yield item

@@ -14,7 +14,7 @@ from openai.types import CompletionUsage
 from openai.types.completion_usage import PromptTokensDetails
 from pydantic import BaseModel
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.events import Event, Usage
 from ui.http_api.translate import served_name
 
@@ -39,7 +39,7 @@ class Head:
     fingerprint: str
 
 
-def make_head(prefix: str, chat_model: ChatModel) -> Head:
+def make_head(prefix: str, chat_model: ChatSource) -> Head:
     """A new answer's head; `prefix` tells kinds of answers apart."""
     checkpoint, placement = chat_model.checkpoint, chat_model.placement
     ground = "\n".join((chat_model.name, checkpoint.revision, checkpoint.template_hash, placement.summary))

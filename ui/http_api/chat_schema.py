@@ -40,10 +40,14 @@ Content = Annotated[
 
 
 class CalledFunction(ApiModel):
-    """A call that an earlier answer made; the arguments are JSON as the model wrote it."""
+    """A call that an earlier answer made; the arguments are JSON as the model wrote it.
+
+    OpenAI's client sends back what it read in them too.
+    """
 
     name: Name
     arguments: str
+    parsed_arguments: Any = None
 
 
 class CallMade(ApiModel):
@@ -59,7 +63,7 @@ class ChatMessage(ApiModel):
     """One message as clients send it, also when they send back an answer of ours as they got it.
 
     `name` and `reasoning` are read by nobody: a Qwen prompt has no place for names, and their templates leave out what
-    was thought in earlier turns.
+    was thought in earlier turns. `parsed` is what OpenAI's client has read in the content.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -73,6 +77,7 @@ class ChatMessage(ApiModel):
     refusal: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
     audio: None = None
+    parsed: Any = None
 
     @model_validator(mode="after")
     def _check_role(self) -> "ChatMessage":

@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from ui.http_api.chat_schema import ChatRequest
-from ui.http_api.schema import CompletionRequest
+from ui.http_api.schema import CompletionRequest, LoadRequest
 
 _REFUSALS = {
     400: "The request is none that can be carried out; the error names the field.",
@@ -25,11 +25,17 @@ _REFUSALS = {
 _TO_READ = (400, 401, 404, 405, 503)
 
 
-def document(*, has_keys: bool) -> dict[str, Any]:
-    """The whole document; `has_keys` says whether requests need one."""
+def document(model: str | None, *, has_keys: bool) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        model: the name under which one is served; None while there is none.
+        has_keys: whether requests need a key.
+    """
     schemas: dict[str, Any] = {"Error": _error_schema()}
-    chat_answer = {"application/json": _schema(ChatCompletion, schemas), "text/event-stream": {"schema": _TEXT}}
-    answer = {"application/json": _schema(Completion, schemas), "text/event-stream": {"schema": _TEXT}}
+    chat_answer = {"application/json": _schema(ChatCompletion, schemas), "text/event-stream": {}}
+    answer = {"application/json": _schema(Completion, schemas), "text/event-stream": {}}
+    load = _schema(LoadRequest, schemas)
     card = _schema(Model, schemas)
     cards = _object(object={"const": "list"}, data={"type": "array", "items": card["schema"]})
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -39,10 +45,14 @@ def document(*, has_keys: bool) -> dict[str, Any]:
         "/v1/models": {"get": _operation("list_models", {"application/json": {"schema": cards}})},
         "/v1/models/{name}": {"get": _operation("get_model", {"application/json": card}, parameters=[name])},
         "/v1/openapi.json": {"get": _operation("get_document", {"application/json": {"schema": {"type": "object"}}})},
+        "/load_model": {"post": _operation("load_model", {"text/event-stream": {}}, load)},
         "/metrics": {"get": _operation("get_metrics", {"text/plain": {"schema": _TEXT}})},
         "/health": {"get": _public("get_health")},
         "/ready": {"get": _public("get_readiness")},
     }
+    if model is not None:
+        for request in (ChatRequest, CompletionRequest, LoadRequest):
+            schemas[request.__name__]["properties"]["model"]["enum"] = [model]
     components: dict[str, Any] = {"schemas": schemas}
     whole: dict[str, Any] = {
         "openapi": "3.1.0",

@@ -73,6 +73,7 @@ MaxTokens = Annotated[int, _in_range("max_new_tokens")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 AnyObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 Label = Annotated[str, StringConstraints(max_length=512)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
@@ -112,7 +113,7 @@ class HarmlessFields(ApiModel):
 class AnswerRequest(HarmlessFields):
     """What both kinds of request have: how an answer is drawn, ended and sent."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    model: ModelName
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -181,3 +182,9 @@ class CompletionRequest(AnswerRequest):
         given: Any = self.prompt
         is_one = isinstance(given, str) or isinstance(given[0], int)
         return [given] if is_one else list(given)
+
+
+class LoadRequest(ApiModel):
+    """`POST /load_model`: is a model there?"""
+
+    model: ModelName

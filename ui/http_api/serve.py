@@ -20,7 +20,7 @@ from ui.guard import Guard, GuardPolicy
 from ui.http_api.server import Api
 
 _LOOK_S = 0.2
-_ANSWERS_END_S = 6.0
+_ANSWERS_END_S = 5.0
 _CONNECTIONS_END_S = 2
 _MAX_CONNECTIONS = 512
 
@@ -39,11 +39,10 @@ class ServedApi:
         check_address(server_name, server_port)
         self._api = api
         self._load = load
-        policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=api.prefix)
         listening = listen("The API", server_name, server_port)
         self.url = f"http://{_authority(server_name, server_port)}{api.prefix.rstrip('/')}"
         config = uvicorn.Config(
-            Guard(Starlette(routes=list(api.routes)), policy=policy),
+            application(api, server_name),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -65,6 +64,12 @@ class ServedApi:
 
     def _run(self, listening: socket.socket) -> None:
         self._server.run(sockets=[listening])
+
+
+def application(api: Api, server_name: str) -> Guard:
+    """The routes behind the guard, for a server that listens on the address."""
+    policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=api.prefix)
+    return Guard(Starlette(routes=list(api.routes)), policy=policy)
 
 
 def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int) -> int:

@@ -5,6 +5,7 @@ guard, which stands before them. Answers are made on threads; the event loop onl
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from ui.guard import GET, POST, AllowedRoute
 from ui.http_api.access import Access
 from ui.http_api.answering import Answering
@@ -23,13 +24,15 @@ from ui.http_api.errors import api_error, unavailable
 from ui.http_api.exchange import ClientGone, Exchange
 from ui.http_api.metrics import MEDIA_TYPE, Metrics
 from ui.http_api.options import ApiOptions
-from ui.http_api.schema import CompletionRequest
+from ui.http_api.schema import CompletionRequest, LoadRequest
 from ui.http_api.translate import chat_questions, check_model, completion_questions, served_name
 
 _LEAST_BODY_BYTES = 1024 * 1024
 _BYTES_PER_TOKEN = 12
 """Room for a window full of text that JSON has escaped: Chinese takes nine bytes a token then."""
 _LOOK_S = 0.05
+_CUT_S = 1.5
+"""Time for every answer to notice that it ends, and to say so."""
 Handle = Callable[[Exchange, str], Awaitable[None]]
 
 
@@ -59,6 +62,7 @@ class Api:
             AllowedRoute("/health"),
             AllowedRoute("/ready"),
             AllowedRoute("/metrics"),
+            AllowedRoute("/load_model", POST),
             AllowedRoute("/v1/openapi.json", origins=origins),
             AllowedRoute("/v1/models", origins=origins),
             AllowedRoute("/v1/models/", is_prefix=True, has_escaped_slash=True, origins=origins),
@@ -69,6 +73,7 @@ class Api:
             self._route("/health", self._health, is_public=True),
             self._route("/ready", self._ready, is_public=True),
             self._route("/metrics", self._figures),
+            self._route("/load_model", self._load_model, POST),
             self._route("/v1/openapi.json", self._openapi),
             self._route("/v1/models", self._models),
             self._route("/v1/models/{name:path}", self._model),
@@ -77,8 +82,13 @@ class Api:
         )
 
     def drain(self, timeout_s: float) -> None:
-        """Refuses what is new and waits until running answers have ended, for so long at most."""
+        """Refuses what is new, lets running answers go on for so long at most, then ends them as they are."""
         self._is_draining = True
+        self._wait_for_answers(timeout_s)
+        self._answering.is_ending = True
+        self._wait_for_answers(_CUT_S)
+
+    def _wait_for_answers(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
         while self._answering.num_running and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
@@ -113,7 +123,7 @@ class Api:
             return "loading" if self._load.error is None else "failed"
         return None if chat_model.problem is None else "unhealthy"
 
-    def _chat_model(self) -> ChatModel:
+    def _chat_model(self) -> ChatSource:
         """
         Raises:
             ApiError: 503, there is none now.
@@ -136,11 +146,22 @@ class Api:
     async def _figures(self, exchange: Exchange, _owner: str) -> None:
         await exchange.reply(200, self._metrics.text(), MEDIA_TYPE)
 
+    async def _load_model(self, exchange: Exchange, _owner: str) -> None:
+        """What `transformers chat` asks before it begins, of `transformers serve`; nothing is ever loaded by it."""
+        request = read_body(await exchange.body(), exchange.headers, LoadRequest)
+        check_model(request.model, self._chat_model())
+        await exchange.begin_stream()
+        ready = {"status": "ready", "model": request.model, "cached": True}
+        await exchange.send_text(f"data: {json.dumps(ready)}\n\n")
+        await exchange.end_stream()
+
     async def _openapi(self, exchange: Exchange, _owner: str) -> None:
         await asyncio.to_thread(_import_openai)
         from ui.http_api.openapi import document
 
-        await exchange.reply_json(200, document(has_keys=self._access.has_keys))
+        chat_model = self._load.chat_model
+        name = served_name(chat_model) if chat_model is not None else None
+        await exchange.reply_json(200, document(name, has_keys=self._access.has_keys))
 
     async def _models(self, exchange: Exchange, _owner: str) -> None:
         await exchange.reply_json(200, {"object": "list", "data": [self._card(self._chat_model())]})
@@ -150,7 +171,7 @@ class Api:
         check_model(exchange.path_name, chat_model)
         await exchange.reply_json(200, self._card(chat_model))
 
-    def _card(self, chat_model: ChatModel) -> dict[str, object]:
+    def _card(self, chat_model: ChatSource) -> dict[str, object]:
         """The model as OpenAI lists models, and its window under the name that vLLM gives it."""
         card = {"id": served_name(chat_model), "object": "model", "created": self._created, "owned_by": "local"}
         return {**card, "max_model_len": chat_model.context_length}

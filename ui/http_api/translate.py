@@ -1,4 +1,4 @@
-"""From a checked request to what a `ChatModel` is asked: messages, tools, sampling, opening, controls.
+"""From a checked request to what a `ChatSource` is asked: messages, tools, sampling, opening, controls.
 
 Where the two speak of the same thing in other words, this is the place: max_tokens and max_new_tokens, developer and
 system, functions and tools. It opens nothing; a `Question` is opened on a thread of its own.
@@ -11,7 +11,8 @@ from typing import Any
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import NO_TOOLS, Message, Tool, ToolUse
-from model_loader.chat_model import ChatModel, Controls
+from model_loader.chat_model import Controls
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import SAMPLING_RANGES, Sampling
 from model_loader.errors import ContextLengthExceeded
 from model_loader.events import Event, ToolCall
@@ -25,13 +26,13 @@ Question = Callable[[], Generator[Event]]
 """Opens one stream of events."""
 
 
-def served_name(chat_model: ChatModel) -> str:
+def served_name(chat_model: ChatSource) -> str:
     """The model's name for clients: as on a hub; of a folder its last part, for where it lies is nobody's matter."""
     path = Path(chat_model.name)
     return path.resolve().name if path.is_absolute() or path.is_dir() else chat_model.name
 
 
-def check_model(name: str, chat_model: ChatModel) -> None:
+def check_model(name: str, chat_model: ChatSource) -> None:
     """
     Raises:
         ApiError: 404, the name is another model's.
@@ -41,7 +42,7 @@ def check_model(name: str, chat_model: ChatModel) -> None:
         raise ApiError(404, f"The model is not served here; {served!r} is.", code="model_not_found", param="model")
 
 
-def chat_questions(request: ChatRequest, chat_model: ChatModel, owner: str) -> list[Question]:
+def chat_questions(request: ChatRequest, chat_model: ChatSource, owner: str) -> list[Question]:
     """One question for each of the `n` answers.
 
     Raises:
@@ -71,7 +72,7 @@ def chat_questions(request: ChatRequest, chat_model: ChatModel, owner: str) -> l
     return [_question(ask, sampling, number, window) for number in range(request.n or 1)]
 
 
-def completion_questions(request: CompletionRequest, chat_model: ChatModel, owner: str) -> list[Question]:
+def completion_questions(request: CompletionRequest, chat_model: ChatSource, owner: str) -> list[Question]:
     """One question for each of the `n` answers to each text, the answers to the first text first."""
     length = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
     sampling = _sampling(request, chat_model.default_sampling, max(1, length), {})
@@ -108,7 +109,7 @@ def _within(window: int, ask: Callable[[Sampling], Generator[Event]], sampling: 
         yield from ask(sampling.changed(max_new_tokens=room))
 
 
-def _conversation(request: ChatRequest, chat_model: ChatModel) -> tuple[list[Message], Opening]:
+def _conversation(request: ChatRequest, chat_model: ChatSource) -> tuple[list[Message], Opening]:
     """The messages, and how the answer begins: with the last message, if that is to be continued."""
     given = list(request.messages)
     switches = request.chat_template_kwargs
@@ -183,7 +184,7 @@ def _tool_calls(message: ChatMessage) -> tuple[ToolCall, ...]:
     return tuple(ToolCall(function.name, function.arguments) for function in functions)
 
 
-def _tools(request: ChatRequest, chat_model: ChatModel) -> ToolUse:
+def _tools(request: ChatRequest, chat_model: ChatSource) -> ToolUse:
     if not request.offered or request.choice == "none":
         return NO_TOOLS
     if not chat_model.supports_tools:

@@ -59,7 +59,7 @@ class CompletionHandlers:
         except (Refused, InvalidSetting) as error:
             return earlier, notice(language, error)
         tab = tab_of(request)
-        continuation = Continuation(chat_model, text, sampling, lambda: self._is_listening(tab))
+        continuation = Continuation(chat_model, text, sampling, is_watched=lambda: self._is_listening(tab))
         with self._lock:
             if not self._may_start(tab):
                 return earlier, fill("failure", text=say(language, "refused_still_answering", limit=""))

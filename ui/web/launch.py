@@ -17,6 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
 from ui.addresses import listen, names_of
@@ -28,6 +31,7 @@ from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
+from ui.web.early_script import EarlyScript
 from ui.web.events import Events
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
@@ -110,7 +114,8 @@ class ServedPage:
                 ReceiptHandlers(load, self.conversations, allowance),
                 CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
-            )
+            ),
+            is_remote=options.is_remote,
         )
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
@@ -171,8 +176,10 @@ class ServedPage:
             max_threads=_MAX_THREADS,
             app_kwargs={
                 "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
+                "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
                 "routes": [*self._api.routes] if self._api is not None else [],
+                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
@@ -238,6 +245,11 @@ def serve_page(
     print("Ending; unfinished answers are kept as they are.", flush=True)
     page.close()
     return 0
+
+
+async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
+    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
+    return PlainTextResponse("Not found.", 404)
 
 
 def page_head(*, has_login: bool = False) -> str:

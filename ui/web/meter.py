@@ -6,7 +6,8 @@ import gradio as gr
 
 from model_loader.chat_format.chatml import Opening
 from model_loader.chat_format.messages import Message
-from model_loader.chat_model import ChatModel, PromptCost
+from model_loader.chat_model import PromptCost
+from model_loader.chat_source import ChatSource
 from model_loader.errors import ContextLengthExceeded, InvalidSetting
 from ui.chat.answer import ModelSource, as_prompt, effective_system
 from ui.chat.answers import Answers
@@ -49,7 +50,7 @@ class MeterHandlers:
         return self._meter(language, cost)
 
     def _cost(
-        self, chat_model: ChatModel, conversation: Conversation, settings: Settings, text: str, edited_id: Any
+        self, chat_model: ChatSource, conversation: Conversation, settings: Settings, text: str, edited_id: Any
     ) -> PromptCost:
         edited = conversation.find(edited_id) if is_id(edited_id) else None
         path = conversation.path() if edited is None else conversation.path_to(edited.id)[:-1]
@@ -59,7 +60,8 @@ class MeterHandlers:
         return chat_model.measure([*prompt, Message("user", text)], sampling, opening=opening, owner=conversation.id)
 
     def _meter(self, language: Language, cost: PromptCost) -> Fragment:
-        said = [say(language, "meter", tokens=f"{cost.tokens:,}", max_tokens=f"{cost.max_tokens:,}")]
+        tokens = f"{'≈' if cost.is_estimate else ''}{cost.tokens:,}"
+        said = [say(language, "meter", tokens=tokens, max_tokens=f"{cost.max_tokens:,}")]
         if cost.cached_tokens:
             said.append(say(language, "meter_cached", tokens=f"{cost.cached_tokens:,}"))
         expected_s = self._answers.pace.expect_s(cost.tokens - cost.cached_tokens)
@@ -68,6 +70,6 @@ class MeterHandlers:
         if cost.left_out:
             said.append(say(language, "meter_left_out", messages=cost.left_out))
         known = 100 * cost.cached_tokens / cost.max_tokens
-        new = 100 * (cost.tokens - cost.cached_tokens) / cost.max_tokens
+        new = min(100.0, 100 * (cost.tokens - cost.cached_tokens) / cost.max_tokens)  # an estimate may be above
         kind = "cut" if cost.left_out else "well"
         return fill("meter", kind=kind, known=f"{known:.1f}", new=f"{new:.1f}", text=" · ".join(said))

@@ -21,6 +21,7 @@ class PageOptions:
         keep_days: days after which an unused conversation is deleted; None keeps it.
         sharing: who may come from elsewhere, and how.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
+        is_remote: whether a server elsewhere answers, so that what is written leaves this program.
 
     Raises:
         InvalidSetting: a value is out of range.
@@ -34,6 +35,7 @@ class PageOptions:
     history: Path | None = None
     keep_days: float | None = None
     sharing: SharingOptions = field(default_factory=SharingOptions)
+    is_remote: bool = False
 
     @property
     def may_switch_model(self) -> bool:

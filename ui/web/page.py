@@ -15,6 +15,7 @@ from ui.web.completion import CompletionHandlers, lay_out_completion, wire_compl
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers, lay_out_history, wire_history
+from ui.web.keys import lay_out_panel_foot, wire_keys
 from ui.web.markdown import LATEX_DELIMITERS
 from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_menu
@@ -87,10 +88,15 @@ class _Parts:
         return [self.is_filled, *steering, *self.sliders]
 
 
-def build_page(handlers: PageHandlers) -> gr.Blocks:
-    """The whole page; nothing in here takes time."""
+def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
+    """The whole page; nothing in here takes time.
+
+    Args:
+        handlers: what its events do.
+        is_remote: whether a server elsewhere answers; the page says so.
+    """
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
-        parts = _lay_out(has_model_menu=handlers.model_menu is not None)
+        parts = _lay_out(has_model_menu=handlers.model_menu is not None, is_remote=is_remote)
         attached = _wire_coming_and_going(page, parts, handlers.conversation)
         if handlers.model_menu is not None:
             wire_model_menu(
@@ -109,7 +115,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
     return page
 
 
-def _lay_out(*, has_model_menu: bool) -> _Parts:
+def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
     hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
     for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
@@ -127,7 +133,7 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         storage = gr.Markdown("", elem_id="storage")
         with gr.Column(elem_id="welcome"):
             gr.Markdown(I18N("greeting"), elem_id="greeting")
-            gr.Markdown(I18N("greeting_more"), elem_id="greeting-more")
+            gr.Markdown(I18N("greeting_remote") if is_remote else I18N("greeting_more"), elem_id="greeting-more")
             with gr.Row(elem_id="starters"):
                 starters = [gr.Button(I18N(key), elem_classes="starter", size="sm") for key in STARTERS]
         chatbot = gr.Chatbot(
@@ -147,6 +153,9 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         dock = _lay_out_dock()
         completion = lay_out_completion()
     receipt = gr.Markdown("", elem_id="receipt")
+    wire_keys(
+        panel.pop("show_keys"), gr.Markdown("", elem_id="keys"), gr.Button(visible="hidden", elem_id="keys-close")
+    )
     tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
@@ -234,7 +243,9 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
             ]  # fmt: skip
             sliders += [_slider(name) for name in MORE_SLIDERS]
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
+        show_keys = lay_out_panel_foot()
     return {
+        "show_keys": show_keys,
         "card": card,
         "model_menu": model_menu,
         "presets": presets,

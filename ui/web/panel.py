@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from model_loader.chat_model import ChatModel
+from model_loader.chat_source import ChatSource
 from model_loader.engine.request import SAMPLING_RANGES
 from model_loader.errors import InvalidSetting
 from model_loader.progress import LoadProgress
@@ -74,7 +74,7 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
     )
 
 
-def _status(language: Language, load: ModelSource, chat_model: ChatModel) -> str:
+def _status(language: Language, load: ModelSource, chat_model: ChatSource) -> str:
     """What is wrong although there is a model; "" if nothing is."""
     if chat_model.problem is not None:
         return fill("load_failed", title=say(language, "unhealthy"), text=chat_model.problem)
@@ -83,7 +83,7 @@ def _status(language: Language, load: ModelSource, chat_model: ChatModel) -> str
     return _NO_STATUS
 
 
-def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
+def settings_view(chat_model: ChatSource, settings: Settings) -> tuple[Any, ...]:
     """The settings as the next answer will use them, in the order of `NUM_SETTINGS`, and the reset button."""
     system = chat_model.default_system if settings.system is None else settings.system
     sliders = []
@@ -99,7 +99,7 @@ def settings_view(chat_model: ChatModel, settings: Settings) -> tuple[Any, ...]:
     return True, *steering, *sliders, gr.update(interactive=True)
 
 
-def read_settings(values: Sequence[Any], chat_model: ChatModel) -> Settings | None:
+def read_settings(values: Sequence[Any], chat_model: ChatSource) -> Settings | None:
     """What of the side panel differs from the model's defaults; None while the panel has not been filled.
 
     Raises:
@@ -145,7 +145,7 @@ def _number(name: str, value: Any) -> float | int:
     return int(value) if name in _WHOLE and value == value // 1 else value
 
 
-def _shown_name(chat_model: ChatModel) -> str:
+def _shown_name(chat_model: ChatSource) -> str:
     """A folder by its last part alone: where it lies is the business of whoever runs the program."""
     path = PurePath(chat_model.name)
     return path.name if path.is_absolute() or chat_model.name.startswith((".", "~")) else chat_model.name
@@ -155,7 +155,7 @@ def _brand(language: Language, model: str, state: str) -> Fragment:
     return fill("brand", title=say(language, "title"), name=model, state=state)
 
 
-def _card(language: Language, chat_model: ChatModel) -> Fragment:
+def _card(language: Language, chat_model: ChatSource) -> Fragment:
     window = say(language, "context_length", tokens=f"{chat_model.context_length:,}")
     if chat_model.window_reason:
         window += f" ({chat_model.window_reason})"

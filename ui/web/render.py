@@ -132,7 +132,8 @@ def figures(language: Language, message: StoredMessage) -> list[str]:
     usage = message.usage
     if usage is not None:
         counted = "token" if usage.completion_tokens == 1 else "tokens"
-        facts.append(say(language, counted, tokens=f"{usage.completion_tokens:,}"))
+        about = "≈" if usage.is_estimate else ""
+        facts.append(say(language, counted, tokens=f"{about}{usage.completion_tokens:,}"))
         if usage.tokens_per_s is not None:
             facts.append(say(language, "speed", speed=f"{usage.tokens_per_s:.1f}"))
         facts.append(say(language, "first_token", seconds=f"{usage.first_token_s:.2f}"))

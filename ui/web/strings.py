@@ -46,6 +46,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "你写的内容只交给这个程序，不会传往别处。",
         "書いた内容はこのプログラムだけが受け取り、ほかへは送られません。",
     ),
+    "greeting_remote": (
+        "What you write goes to this program and on to the server whose model answers.",
+        "你写的内容会交给这个程序，再由它转交给运行模型的服务器。",
+        "書いた内容はこのプログラムが受け取り、モデルが動いているサーバーへ送ります。",
+    ),
     "starter_1": ("What can you do?", "你能做什么？", "あなたは何ができますか？"),
     "starter_2": ("Show me a table", "给我看一个表格", "表を見せてください"),
     "starter_3": ("Write a short Python function", "写一个简短的 Python 函数", "短い Python 関数を書いてください"),
@@ -200,6 +205,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "loading_download": ("Fetching the model", "正在获取模型", "モデルを取得しています"),
     "loading_weights": ("Reading the weights", "正在读取权重", "重みを読み込んでいます"),
     "loading_warm_up": ("Warming up", "正在预热", "ウォームアップ中"),
+    "loading_server": ("Asking the server", "正在询问服务器", "サーバーに問い合わせています"),
     "loading_ready": ("Ready", "就绪", "準備完了"),
     "loading_note": (
         "You can write already; the answer comes as soon as the model is there.",
@@ -282,6 +288,23 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "really": ("Really? This cannot be undone.", "确定吗？此操作无法撤销。", "本当に？元に戻せません。"),
     "more_conversations": ("Show more", "显示更多", "もっと表示"),
     "nothing_found": ("Nothing found.", "没有找到。", "見つかりませんでした。"),
+    # the keyboard
+    "keys": ("Keyboard shortcuts", "键盘快捷键", "キーボード操作"),
+    "key_send": ("Send the message", "发送消息", "メッセージを送信"),
+    "key_line": ("New line", "换行", "改行"),
+    "key_stop": (
+        "Stop the answer, or close what is open",
+        "停止回答，或关闭打开的窗口",
+        "回答を止める、開いたものを閉じる",
+    ),
+    "key_edit": (
+        "Edit your last message, in an empty box",
+        "输入框为空时，修改上一条消息",
+        "入力欄が空のとき、直前の発言を直す",
+    ),
+    "key_new": ("New conversation", "新对话", "新しい会話"),
+    "key_search": ("Search conversations", "搜索对话", "会話を検索"),
+    "key_keys": ("Show these shortcuts", "显示快捷键", "この一覧を表示"),
     "trash_empty": ("The trash is empty.", "回收站是空的。", "ごみ箱は空です。"),
     "no_conversations": ("Your conversations will appear here.", "你的对话会显示在这里。", "会話はここに並びます。"),
     "trash_note": (

@@ -1,11 +1,14 @@
 """What every part of the page shares: translated labels, how events are sent, and who sent one."""
 
+import contextlib
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import gradio as gr
 
-from ui.web.strings import Language, language_of, static_strings
+from ui.web.strings import LANGUAGES, Language, language_of, static_strings
 
+LANGUAGE_COOKIE = "qwen-chat-language"
 I18N = gr.I18n(**static_strings())
 
 LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -20,5 +23,10 @@ def tab_of(request: gr.Request) -> str:
 
 
 def request_language(request: gr.Request) -> Language:
-    """The language of the page that sent an event."""
-    return language_of(request.headers.get("accept-language"))
+    """The language of the page that sent an event: the one chosen there, or else the browser's."""
+    cookies = SimpleCookie()
+    with contextlib.suppress(CookieError):
+        cookies.load(request.headers.get("cookie") or "")
+    chosen = cookies.get(LANGUAGE_COOKIE)
+    known = next((language for language in LANGUAGES if chosen is not None and chosen.value == language), None)
+    return known or language_of(request.headers.get("accept-language"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_loader.chat_format.splitter import StopStrings
+from model_loader.chat_format.splitter import MarkerSplitter, StopStrings
 
 
 def read(stop: list[str], pieces: list[str]) -> tuple[str, bool]:
@@ -56,3 +56,31 @@ def test_no_more_than_one_stop_string_is_held_back(length: int) -> None:
     splitter = StopStrings(["x" * 10])
     shown = sum(len(splitter.feed("y")) for _ in range(length))
     assert shown == length
+
+
+def pieces_of(markers: list[str], pieces: list[str]) -> list[str]:
+    splitter = MarkerSplitter(markers)
+    return [
+        part
+        for piece in (*pieces, None)
+        for part in ([splitter.flush()] if piece is None else splitter.feed(piece))
+        if part
+    ]
+
+
+def test_a_marker_is_a_piece_of_its_own_across_pieces() -> None:
+    assert pieces_of(["<a>", "</a>"], ["x<", "a>y<", "/a>", "z"]) == ["x", "<a>", "y", "</a>", "z"]
+
+
+def test_what_turns_out_to_be_no_marker_is_text() -> None:
+    assert "".join(pieces_of(["<a>"], ["x<", "b", "<a"])) == "x<b<a"
+
+
+@given(st.text(alphabet="<a>/b", max_size=30), st.data())
+def test_markers_are_found_wherever_the_text_is_cut(text: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    cut = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    markers = ["<a>", "</a>"]
+    whole, parts = pieces_of(markers, [text]), pieces_of(markers, cut)
+    assert "".join(parts) == text
+    assert [part for part in parts if part in markers] == [part for part in whole if part in markers]

@@ -10,6 +10,7 @@ import pytest
 from model_loader.progress import Stage
 from ui.chat.refusal import Reason
 from ui.web import strings
+from ui.web.keys import SHORTCUTS
 from ui.web.panel import ALL_SLIDERS
 from ui.web.presets import OUR_PRESETS
 from ui.web.strings import LANGUAGES, STARTERS, language_of, say, static_strings
@@ -42,6 +43,7 @@ def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
     keys |= {"title", "tokens", "token", "copy", "regenerate", "previous_version", "next_version"}
     keys |= {"edit", "edit_answer", "go_on", "branch", "take_back", "receipt"}  # what an action is called
     keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations", "trash_empty"}
+    keys |= {meaning for _keys, meaning in SHORTCUTS}
     assert keys == set(TABLE)
 
 

@@ -1,0 +1,97 @@
+"""The keyboard, the page's language, and what somebody hears or sees who does not look at the page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.scripted_model import Script
+from tests.ui.web.served_page import Served, answers, ask, eventually, shoot, wait_until_answered
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("nothing_is_wrong_in_the_browser"),
+]
+expect = pytest.importorskip("playwright.sync_api").expect
+
+FAST = 400
+
+
+def test_the_keyboard_reaches_everything(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="yes", tokens_per_s=FAST))
+    served.open(page)
+    ask(page, "first")
+    wait_until_answered(page)
+    page.focus("#box textarea")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#box textarea")).to_have_value("first")
+    page.keyboard.press("Escape")
+    expect(page.locator("#box textarea")).to_have_value("")
+    page.keyboard.type("a/b?")
+    expect(page.locator("#box textarea")).to_have_value("a/b?")
+    page.fill("#box textarea", "")
+    page.locator("#box textarea").blur()
+    page.keyboard.press("/")
+    expect(page.locator("#history-search input")).to_be_focused()
+    page.locator("#history-search input").blur()
+    page.keyboard.press("?")
+    expect(page.locator("#keys .sheet")).to_contain_text("Ctrl + Shift + O")
+    shoot(page, "keys")
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys .sheet")).to_have_count(0)
+    page.keyboard.press("Control+Shift+O")
+    expect(page.locator("#welcome")).to_be_visible()
+
+
+def test_escape_stops_an_answer(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="word " * 400, tokens_per_s=50))
+    served.open(page)
+    ask(page, "go")
+    expect(answers(page)).to_contain_text("word word")
+    page.keyboard.press("Escape")
+    wait_until_answered(page)
+    assert served.path()[-1].state == "stopped"
+
+
+def test_the_language_can_be_chosen_on_the_page(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="yes", tokens_per_s=FAST))
+    served.open(page)
+    page.click("#panel .toggle-button")
+    expect(page.locator("#speak-en")).to_have_attribute("aria-pressed", "true")
+    page.click("#speak-ja")
+    expect(page.locator("#greeting")).to_contain_text("何から始めましょうか")
+    page.wait_for_selector("body[data-attached=yes]")
+    ask(page, "こんにちは")
+    wait_until_answered(page)
+    expect(page.locator("#chatbot .facts")).to_contain_text("トークン")
+    expect(page.locator("html")).to_have_attribute("lang", "ja")
+    shoot(page, "japanese")
+
+
+def test_an_answer_is_told_once_when_it_is_whole(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="All of it, from the first word to the last.", tokens_per_s=40))
+    served.open(page)
+    page.evaluate(
+        """() => {
+            window.told = [];
+            const look = () => window.told.push(document.querySelector('#told').textContent);
+            new MutationObserver(look).observe(document.querySelector('#told'), { childList: true });
+        }"""
+    )
+    ask(page, "tell me")
+    expect(page.locator("#told")).to_have_text("All of it, from the first word to the last.")
+    assert page.evaluate("window.told.length") == 1
+    assert page.get_attribute("#chatbot [role=log]", "aria-live") == "off"
+
+
+def test_a_hidden_tab_says_in_its_title_that_the_answer_is_there(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="word " * 20, tokens_per_s=40))
+    served.open(page)
+    hide = "Object.defineProperty(document, 'hidden', { get: () => %s, configurable: true })"
+    ask(page, "go")
+    page.evaluate(hide % "true")
+    eventually(lambda: page.title().startswith("●"))
+    page.evaluate(hide % "false")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    eventually(lambda: page.title() == "Qwen chat")
