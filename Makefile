@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench builtin
+.PHONY: help demo test lint format bench clients builtin
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -36,6 +36,12 @@ bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.loading
 	$(BIN)/python -m tests.benchmarks.conversations
 	$(BIN)/python -m tests.benchmarks.gpu
+	$(BIN)/python -m tests.benchmarks.api
+
+clients: $(VENV)/.tests ## try clients that others wrote against the API (in .venv-clients; some minutes)
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	$(BIN)/python -m tests.clients .venv-clients/bin/python
 
 builtin: $(VENV)/.demo ## train the built-in checkpoint anew (up to 45 minutes on 2 cores)
 	$(BIN)/python -m model_loader.builtin.train

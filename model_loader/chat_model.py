@@ -312,7 +312,7 @@ class ChatModel:
             if isinstance(token, Waiting):
                 yield token
                 continue
-            events: list[Event] = [*self._scores(token, prompt_ids), *reader.feed(token.id)]
+            events: list[Event] = [*self._scores(token, prompt_ids, reader), *reader.feed(token.id)]
             if not events and time.monotonic() - told_s > _SILENCE_S:
                 events.append(Waiting(0, len(prompt_ids), len(prompt_ids)))
             told_s = time.monotonic() if events else told_s
@@ -322,12 +322,12 @@ class ChatModel:
                 yield Finished("tool_calls" if reader.num_calls else token.finish_reason or "stop", token.usage)
                 return
 
-    def _scores(self, token: Token, prompt_ids: Sequence[int]) -> Iterator[Scores]:
-        """The scores that came with a token; the one that ends the answer has none, as it has no text."""
+    def _scores(self, token: Token, prompt_ids: Sequence[int], reader: TextReader) -> Iterator[Scores]:
+        """The scores that came with a token; the one that ends an answer has none, as it has no text."""
         if token.prompt_logprobs is not None:
             logprobs = (None, *token.prompt_logprobs)
             yield Scores(tuple(map(self._score, prompt_ids, logprobs)), is_prompt=True)
-        if token.logprob is not None and token.id not in self._stop_ids:
+        if token.logprob is not None and (reader.scores_end or token.id not in self._stop_ids):
             yield Scores((self._score(token.id, token.logprob),))
 
     def _score(self, token_id: int, logprob: Logprob | None) -> TokenScore:

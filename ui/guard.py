@@ -1,12 +1,13 @@
 """The gate in front of every route: what is not allowed by name is refused before the application sees it.
 
-In: ASGI scopes of the page's server (and of the HTTP API, whose rows join the same policy). Out: the application's own
-answers with security headers added and cross-origin permissions taken away, or a short refusal in plain text.
-Refusals never repeat anything the client sent. Order: websocket, Host, route, method, Origin, body.
+In: ASGI scopes of the page's server and of the HTTP API, whose rows join the same policy. Out: the application's own
+answers with security headers added and cross-origin permissions taken away (but for origins that a route names), or a
+short refusal. Refusals never repeat anything the client sent. Order: websocket, Host, route, method, Origin, body.
 Knows nothing of Gradio, users, sessions or passwords; it holds no state.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,18 +25,33 @@ POST = frozenset({"POST"})
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+)*")
+_ESCAPED_SLASH = re.compile(rb"%2[Ff]")
 _TRAVERSAL = re.compile(r"/\.{1,2}(?:/|$)")
 
 
 @dataclass(frozen=True)
 class AllowedRoute:
-    """One path, or with `is_prefix` every path below it (`path` then ends in a slash), and the methods it takes."""
+    """One path, or with `is_prefix` every path below it (`path` then ends in a slash), and the methods it takes.
+
+    `origins` are other sites that may use it from a browser, each as in "https://x.example". `max_body_bytes` is asked
+    for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
+    %2F stands for a slash, as model names have it.
+    """
 
     path: str
     methods: frozenset[str] = GET
     is_prefix: bool = False
+    origins: frozenset[str] = frozenset()
+    max_body_bytes: Callable[[], int] | None = None
+    has_escaped_slash: bool = False
 
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, as_sent: bytes) -> bool:
+        """Whether a path is the route's and was sent as it reads, so that nobody behind can read it otherwise."""
+        if self.is_prefix and self.has_escaped_slash and as_sent.startswith(self.path.encode()):
+            as_sent = _ESCAPED_SLASH.sub(b"/", as_sent)
+        if as_sent != path.encode():
+            return False
         if self.is_prefix:
             return path.startswith(self.path) and len(path) > len(self.path)
         return path == self.path
@@ -64,12 +80,14 @@ class GuardPolicy:
     `allowed_hosts` are names without a port, compared in lower case, beside the loopback names that always pass;
     `*.x.y` allows every name below x.y. `frame_ancestors` are origins that may show the page in a frame.
     `trusted_proxy` says that a proxy of ours sets the X-Forwarded headers; otherwise they are taken away.
+    Refusals are plain text; for paths that begin with `api_prefix` they are error bodies of OpenAI's form.
     """
 
     routes: tuple[AllowedRoute, ...] = PAGE_ROUTES
     allowed_hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
     trusted_proxy: bool = False
+    api_prefix: str | None = None
     max_body_bytes: int = 256 * 1024
     body_timeout_s: float = 10.0
     _hosts: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -104,6 +122,13 @@ class _Refusal(Exception):
     def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(text)
         self.status, self.text, self.headers = status, text, list(headers)
+
+    def body(self, *, is_for_program: bool) -> tuple[bytes, bytes]:
+        """The media type and the body."""
+        if not is_for_program:
+            return b"text/plain; charset=utf-8", self.text.encode()
+        error = {"message": self.text, "type": "invalid_request_error", "param": None, "code": None}
+        return b"application/json", json.dumps({"error": error}).encode()
 
 
 def guard_whole_app(policy: GuardPolicy) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -149,44 +174,52 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": self._secured(message.get("headers", ()), scope["path"])}
+                message = {**message, "headers": self._secured(message.get("headers", ()), scope)}
             await send(message)
 
         try:
-            self._check(scope)
-            body = await self._read_body(scope, receive)
+            route = self._check(scope)
+            body = await self._read_body(scope, receive, route)
         except _Refusal as refusal:
-            await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD")
+            prefix = self._policy.api_prefix
+            is_for_program = prefix is not None and scope["path"].startswith(prefix)
+            await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD", is_for_program=is_for_program)
             return
         if not self._policy.trusted_proxy:
             scope = {**scope, "headers": [row for row in scope["headers"] if not _is_forwarding(row[0])]}
         await self._app(scope, _replay(body, receive), send_secured)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> AllowedRoute:
+        """The route that takes the request."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
         if not host or not self._policy.allows_host(host["name"]):
             raise _Refusal(400, "This address is not one the server answers to.")
-        methods = self._methods(scope)
-        if not methods:
+        routes = self._routes(scope)
+        if not routes:
             raise _Refusal(404, "Not found.")
-        if scope["method"] not in methods:
-            raise _Refusal(405, "Method not allowed.", [(b"allow", ", ".join(sorted(methods)).encode())])
-        if scope["method"] not in GET and not _same_origin(scope["headers"], hosts[0]):
+        origin = _foreign_origin(scope["headers"], hosts[0])
+        if scope["method"] == "OPTIONS" and origin is not None and any(origin in route.origins for route in routes):
+            raise _Refusal(200, "")  # its headers are the permissions that every answer gets
+        takers = [route for route in routes if scope["method"] in route.methods]
+        if not takers:
+            methods = sorted(frozenset().union(*(route.methods for route in routes)))
+            raise _Refusal(405, "Method not allowed.", [(b"allow", ", ".join(methods).encode())])
+        if scope["method"] not in GET and origin is not None and origin not in takers[0].origins:
             raise _Refusal(403, "Requests from other sites are refused.")
+        return takers[0]
 
-    def _methods(self, scope: Scope) -> frozenset[str]:
-        """The methods allowed on the path; none where the path is unknown or is written in a roundabout way."""
+    def _routes(self, scope: Scope) -> list[AllowedRoute]:
+        """The routes of the path; none where it is unknown or is written in a roundabout way."""
         path = scope["path"]
         as_sent = scope.get("raw_path", path.encode("utf-8", "replace")).split(b"?")[0]
-        is_plain = _PATH.fullmatch(path) and not _TRAVERSAL.search(path) and as_sent == path.encode()
-        if not is_plain:
-            return frozenset()
-        return frozenset().union(*(route.methods for route in self._policy.routes if route.matches(path)))
+        if not _PATH.fullmatch(path) or _TRAVERSAL.search(path):
+            return []
+        return [route for route in self._policy.routes if route.matches(path, as_sent)]
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read_body(self, scope: Scope, receive: Receive, route: AllowedRoute) -> bytes:
         """The whole body, read before the application runs, so that nothing parses what is too large or too slow."""
-        limit = self._policy.max_body_bytes
+        limit = route.max_body_bytes() if route.max_body_bytes else self._policy.max_body_bytes
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
             raise _Refusal(400, "The length of the request is not a number.")
@@ -209,30 +242,55 @@ class Guard:
         except TimeoutError:
             raise _Refusal(408, "The request took too long to arrive.", [(b"connection", b"close")]) from None
 
-    def _secured(self, headers: Iterable[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+    def _secured(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
         ours = {name for name, _ in self._security_headers}
         kept = [
             (name, value)
             for name, value in headers
             if name.lower() not in ours and not name.lower().startswith(b"access-control-")
         ]
-        is_fixed = path.startswith(("/assets/", "/static/"))
+        is_fixed = scope["path"].startswith(("/assets/", "/static/"))
         if not is_fixed and not any(name.lower() == b"cache-control" for name, _ in kept):
             kept.append((b"cache-control", b"no-store"))
-        return kept + self._security_headers
+        return kept + self._security_headers + self._permissions(scope)
+
+    def _permissions(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """What lets a browser show the answer to the site that asked, if the route names it."""
+        origins = frozenset[str]().union(*(route.origins for route in self._routes(scope)))
+        if not origins:
+            return []
+        asked = [value for name, value in scope["headers"] if name == b"origin"]
+        vary = (b"vary", b"origin")
+        if len(asked) != 1 or asked[0].decode("latin-1") not in origins:
+            return [vary]
+        allowed = [vary, (b"access-control-allow-origin", asked[0])]
+        return allowed + (self._preflight(scope) if scope["method"] == "OPTIONS" else [])
+
+    def _preflight(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """What a browser may send next. Any header may: none carries a right but the key, which is checked."""
+        methods = frozenset[str]().union(*(route.methods for route in self._routes(scope)))
+        allowed = [
+            (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
+            (b"access-control-max-age", b"600"),
+        ]
+        wanted = [value for name, value in scope["headers"] if name == b"access-control-request-headers"]
+        if len(wanted) == 1 and len(wanted[0]) <= 2000 and _HEADER_NAMES.fullmatch(wanted[0]):
+            allowed.append((b"access-control-allow-headers", wanted[0]))
+        return allowed
 
 
 def _is_forwarding(name: bytes) -> bool:
     return name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip", b"x-original-url", b"x-rewrite-url")
 
 
-def _same_origin(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> bool:
-    """Whether the request names no origin (no browser sent it) or the very host and port it was sent to."""
+def _foreign_origin(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> str | None:
+    """The other site that a browser sent the request for; None for a program, and for the very host and port asked."""
     origins = [value for name, value in headers if name == b"origin"]
     if not origins:
-        return True
+        return None
     scheme, separator, authority = origins[0].partition(b"://")
-    return len(origins) == 1 and bool(separator) and scheme in (b"http", b"https") and authority.lower() == host.lower()
+    is_own = bool(separator) and scheme in (b"http", b"https") and authority.lower() == host.lower()
+    return None if is_own and len(origins) == 1 else b", ".join(origins).decode("latin-1")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -248,8 +306,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _answer(refusal: _Refusal, send: Send, *, is_head: bool) -> None:
-    body = refusal.text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+async def _answer(refusal: _Refusal, send: Send, *, is_head: bool, is_for_program: bool) -> None:
+    media_type, body = refusal.body(is_for_program=is_for_program)
+    headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers + refusal.headers})
     await send({"type": "http.response.body", "body": b"" if is_head else body})

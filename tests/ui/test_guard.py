@@ -1,6 +1,7 @@
 """What the guard lets through and what it refuses, alone and around a real page on a real socket."""
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -272,6 +273,7 @@ def real_page() -> Iterator[tuple[str, int]]:
     )
     yield "127.0.0.1", demo.server_port
     demo.close(verbose=False)
+    gc.collect()
 
 
 def free_port() -> int:

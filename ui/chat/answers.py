@@ -7,11 +7,14 @@ before it begins and when it has ended. It knows no screens: it is told who watc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ui.chat.answer import Answer, ModelSource
+from ui.chat.answer_watch import good_part
 from ui.chat.conversation import Conversation
 from ui.chat.pace import ReadingPace
 from ui.chat.refusal import Refused
+from ui.chat.settings import Settings
 
 _PATIENCE_S = 2.0
 
@@ -93,6 +96,23 @@ class Answers:
             raise Refused("nothing_to_continue")
         return self._start(conversation, lambda: conversation.resume_answer(message_id).id)
 
+    def redo(self, conversation: Conversation, message_id: str, **changes: float) -> Answer:
+        """Begins another answer beside one, from the last character that was good in it.
+
+        Args:
+            changes: sampling settings for this one answer.
+
+        Raises:
+            Refused: as `ask` does, or there is no such answer.
+        """
+        message = conversation.find(message_id)
+        if message is None or message.role != "assistant" or message.parent_id is None:
+            raise Refused("nothing_to_repeat")
+        question_id, (text, reasoning) = message.parent_id, good_part(message)
+        settings = conversation.settings
+        settings = replace(settings, sampling={**settings.sampling, **changes})
+        return self._start(conversation, lambda: conversation.start_answer(question_id, text, reasoning).id, settings)
+
     def running(self, conversation_id: str) -> Answer | None:
         """The conversation's answer if it has not ended."""
         with self._lock:
@@ -133,7 +153,7 @@ class Answers:
 
         return self._start(conversation, begin)
 
-    def _start(self, conversation: Conversation, begin: Callable[[], str]) -> Answer:
+    def _start(self, conversation: Conversation, begin: Callable[[], str], settings: Settings | None = None) -> Answer:
         with self._lock:
             self._check(conversation)
             answer = Answer(
@@ -143,6 +163,7 @@ class Answers:
                 is_watched=lambda: self._is_watched(conversation),
                 linger_s=self._linger_s,
                 on_end=self._forget,
+                settings=settings,
             )
             self._running[conversation.id] = answer
         answer.start()

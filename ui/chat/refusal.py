@@ -13,6 +13,9 @@ Reason = Literal[
     "nothing_to_repeat",
     "no_conversation",
     "closing",
+    "nothing_to_export",
+    "export_too_large",
+    "busy",
 ]
 
 

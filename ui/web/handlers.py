@@ -30,6 +30,8 @@ _LOOK_S = 0.03
 _YIELD_S = 0.1
 _LOAD_LOOK_S = 0.25
 _NO_NOTICE = ""
+_REDO = ("redo", "penalty", "warmer")
+"""Another answer from the last good character: as it is set, with a penalty on repetition, at a higher temperature."""
 NEW_CONVERSATION = "new"
 """What the browser asks for instead of an id to begin a conversation."""
 
@@ -161,6 +163,11 @@ class Handlers:
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
                 self._answers.resume(conversation, message_id)
+            elif action in _REDO:
+                self._answers.redo(conversation, message_id, **self._changes(conversation, action))
+            elif action == "keep":
+                conversation.accept(message_id)
+                self._conversations.save(conversation)
             elif action == "choose":
                 self._check_idle(conversation)
                 conversation.choose(message_id)
@@ -237,6 +244,16 @@ class Handlers:
             return gr.skip()
         conversation.put_away(question.parent_id)
         return question.text
+
+    def _changes(self, conversation: Conversation, action: str) -> dict[str, float]:
+        """What is changed of the sampling so that an answer does not loop again."""
+        chat_model = self._load.chat_model
+        if action == "redo" or chat_model is None:
+            return {}
+        now = chat_model.default_sampling.changed(**conversation.settings.sampling)
+        if action == "penalty":
+            return {"repetition_penalty": min(now.repetition_penalty + 0.15, 1.5)}
+        return {"temperature": min(max(now.temperature, 0.5) + 0.4, 1.5)}
 
     def _check_idle(self, conversation: Conversation) -> None:
         if self._answers.running(conversation.id) is not None:

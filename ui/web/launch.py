@@ -4,24 +4,24 @@ What comes in is a load that has not begun and options; what goes out is a runni
 exit status after a signal. The port opens before torch is imported, because that takes the interpreter for seconds.
 """
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.errors import InvalidSetting
 from model_loader.model_menu import ModelMenu
+from ui.addresses import listen, names_of
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations, StoreLimits
@@ -42,13 +42,31 @@ from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
+from ui.web.transfer import TransferHandlers
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
 _ANSWERS_END_S = 3.0
+_API_ENDS_S = 2.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+
+
+class MountedApi(Protocol):
+    """An API that is served on the page's port.
+
+    Attributes:
+        routes: as Starlette takes them.
+        guarded: what the guard lets through to them.
+        prefix: of its paths.
+    """
+
+    routes: Sequence[Any]
+    guarded: tuple[AllowedRoute, ...]
+    prefix: str
+
+    def drain(self, timeout_s: float) -> None:
+        """Refuses what is new and waits for running answers, for so long at most."""
 
 
 class ServedPage:
@@ -64,11 +82,13 @@ class ServedPage:
         load: BackgroundLoad,
         options: PageOptions,
         menu: ModelMenu | None = None,
+        api: MountedApi | None = None,
         *,
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
+        self._api = api
         self.tabs = Tabs(max_shown)
-        _check_port(options)
+        listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
         self.conversations = _open_conversations(options, self._is_open)
         self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
         self._load = load
@@ -83,6 +103,7 @@ class ServedPage:
                 PresetHandlers(load, self.conversations),
                 ReceiptHandlers(load, self.conversations),
                 CompletionHandlers(load),
+                TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
             ),
             is_remote=options.is_remote,
@@ -93,6 +114,8 @@ class ServedPage:
 
     def close(self) -> None:
         """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
+        if self._api is not None:
+            self._api.drain(_API_ENDS_S)
         self.answers.close(_ANSWERS_END_S)
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
@@ -110,6 +133,7 @@ class ServedPage:
         return self.tabs.is_here(conversation.owner)
 
     def _open_port(self, options: PageOptions) -> str:
+        policy = page_policy(options, os.environ, self._api)
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
             server_port=options.server_port,
@@ -130,9 +154,11 @@ class ServedPage:
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
             app_kwargs={
-                "lifespan": guard_whole_app(page_policy(options, os.environ)),
+                "lifespan": guard_whole_app(policy),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
+                "routes": [*self._api.routes] if self._api is not None else [],
+                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
@@ -153,18 +179,22 @@ def _open_conversations(options: PageOptions, is_open: Callable[[str], bool]) ->
     return Conversations(is_open, limits, Database(options.history))
 
 
-def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> ServedPage:
+def launch_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> ServedPage:
     """Opens the port, then begins to load the model.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
     """
-    page = ServedPage(load, options, menu)
+    page = ServedPage(load, options, menu, api)
     load.start()
     return page
 
 
-def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> int:
+def serve_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> int:
     """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
 
     Raises:
@@ -177,10 +207,12 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
             os._exit(1)
         has_signal.set()
 
-    page = launch_page(load, options, menu)
+    page = launch_page(load, options, menu, api)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)
+    if api is not None:
+        print(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}", flush=True)
     for line in _history_lines(page.conversations.database):
         print(line, flush=True)
     printer = LoadPrinter(load, partial(print, flush=True))
@@ -191,32 +223,24 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
     return 0
 
 
+async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
+    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
+    return PlainTextResponse("Not found.", 404)
+
+
 def page_head() -> str:
     """What goes into the page's head: `static/head.html` with style and script in their places.
 
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("app.css", "page.js"))
     head = (STATIC / "head.html").read_text(encoding="utf-8")
-    head = head.replace("<!-- app.css -->", f"<style>\n{style}</style>")
-    return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
+    for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
+        content = (STATIC / name).read_text(encoding="utf-8")
+        head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
+    return head
 
 
-def _check_port(options: PageOptions) -> None:
-    """Says what is wrong before Gradio does: it would name no remedy and leave a socket open."""
-    host = options.server_name.strip("[]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, options.server_port), family=family).close()
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise InvalidSetting(
-            f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
-            f"{why}. Stop the program that does, or give another --server-port or --server-name."
-        ) from None
-
-
-def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
+def page_policy(options: PageOptions, environment: Mapping[str, str], api: MountedApi | None = None) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
     On a Hugging Face Space and in a ModelScope Studio the page stands in a frame, behind a proxy that speaks https.
@@ -226,15 +250,17 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
     if environment.get("MODELSCOPE_ENVIRONMENT") == "studio":
         hosts += ["*.modelscope.cn", "*.ms.show"]
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
-    if options.server_name in _ANY_ADDRESS:
-        hosts += [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
-    else:
-        hosts.append(options.server_name)
+    hosts += names_of(options.server_name)
     return GuardPolicy(
-        routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
+        routes=(
+            *PAGE_ROUTES,
+            AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
+            *(api.guarded if api is not None else ()),
+        ),
         allowed_hosts=tuple(hosts),
         frame_ancestors=frames,
         trusted_proxy=bool(frames),
+        api_prefix=api.prefix if api is not None else None,
     )
 
 
@@ -246,13 +272,3 @@ def _history_lines(database: Database) -> list[str]:
     if database.set_aside is not None:
         lines.append(f"The file that was there is damaged; it was set aside as {database.set_aside}")
     return lines
-
-
-def _own_addresses() -> list[str]:
-    """The addresses that this machine would use to reach others; nothing is sent to find them."""
-    found = []
-    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((elsewhere, 9))
-            found.append(str(probe.getsockname()[0]))
-    return found

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_loader.errors import InvalidSetting
-
-_LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
+from ui.addresses import check_address, is_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,10 @@ class PageOptions:
     @property
     def may_switch_model(self) -> bool:
         """Whether the page may exchange the model: where only this machine reaches it, or when that was allowed."""
-        return self.allow_model_switch or self.server_name.strip("[]") in _LOCAL_NAMES
+        return self.allow_model_switch or is_local(self.server_name)
 
     def __post_init__(self) -> None:
-        if not self.server_name.strip() or any(each.isspace() or each == "/" for each in self.server_name):
-            raise InvalidSetting(f"--server-name is {self.server_name!r}; give an address such as 127.0.0.1.")
-        if not 1 <= self.server_port <= 65_535:
-            raise InvalidSetting(f"--server-port is {self.server_port}; give a number from 1 to 65,535.")
+        check_address(self.server_name, self.server_port)
         if self.keep_days is not None and not 0 < self.keep_days <= 36_500:
             raise InvalidSetting(f"--keep-days is {self.keep_days:g}; give days above 0, up to 36,500.")
         if not 0 <= self.linger_s <= 3600:

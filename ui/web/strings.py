@@ -6,6 +6,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from ui.web.transfer_strings import TRANSFER_STRINGS
+from ui.web.watch_strings import WATCH_STRINGS
+
 Language = Literal["en", "zh", "ja"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "ja")
 STARTERS = ("starter_1", "starter_2", "starter_3", "starter_4", "starter_5")
@@ -215,7 +218,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "load_failed": ("The model could not be loaded", "模型无法加载", "モデルを読み込めませんでした"),
     "unhealthy": ("The model is in trouble", "模型出现故障", "モデルに問題が起きています"),
     # under an answer
-    "queued": ("Place {ahead} in the queue", "排在第 {ahead} 位", "順番待ち：{ahead} 番目"),
+    "queued": (
+        "Place {ahead} of {waiting} in the queue",
+        "排队第 {ahead} 位，共 {waiting} 位",
+        "順番待ち：{waiting} 人中 {ahead} 番目",
+    ),
     "reading": ("Reading", "正在阅读", "読んでいます"),
     "reading_tokens": (
         "Reading {read} of {tokens} tokens",
@@ -406,6 +413,8 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "页面与对话失去联系。请重新加载，你的文字会保留。",
         "ページが会話を見失いました。再読み込みしてください。入力した文は残ります。",
     ),
+    **TRANSFER_STRINGS,
+    **WATCH_STRINGS,
 }
 
 
