@@ -27,6 +27,8 @@ from ui.addresses import check_address
 from ui.chat.place import default_history
 from ui.http_api.options import read_options
 from ui.terminal.options import ChatOptions
+from ui.web.login.accounts import read_accounts
+from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
@@ -34,8 +36,7 @@ _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """The command line of the page; its defaults are those of the place it runs in."""
-    is_hosted = bool(environment.get("SPACE_ID")) or environment.get("MODELSCOPE_ENVIRONMENT") == "studio"
-    page = PageOptions(server_name="0.0.0.0", server_port=7860) if is_hosted else PageOptions()
+    page = PageOptions(server_name="0.0.0.0", server_port=7860) if _is_hosted(environment) else PageOptions()
     parser = argparse.ArgumentParser(
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
@@ -68,7 +69,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     _add_api_flags(parser)
     parser.add_argument("--no-api", action="store_true", help="the page alone, without the API beside it")
-    parser.add_argument("--share", action="store_true", help="a public link; refused until it can be guarded")
+    _add_sharing_flags(parser)
     return parser
 
 
@@ -226,6 +227,56 @@ def _add_api_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_sharing_flags(parser: argparse.ArgumentParser) -> None:
+    sharing = SharingOptions()
+    parser.add_argument("--share", action="store_true", help="make a public link, by Gradio's tunnel, behind a login")
+    parser.add_argument(
+        "--auth",
+        action="append",
+        metavar="NAME:PASSWORD",
+        help="who may log in; may be given several times, and the name 'host' sees who is on (default: one password "
+        "for everybody, made up where others can reach the page)",
+    )
+    parser.add_argument(
+        "--auth-file", type=Path, metavar="FILE", help="the same, in a file with NAME:PASSWORD in each line"
+    )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="no login: whoever reaches the page may use it (on Spaces and Studios: on)",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        metavar="NAME",
+        help="host name under which your proxy serves the page; its X-Forwarded headers are believed (default: none)",
+    )
+    parser.add_argument(
+        "--login-hours",
+        default=sharing.login_hours,
+        type=float,
+        metavar="HOURS",
+        help="how long a login lasts (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-guests",
+        default=sharing.max_guests,
+        type=int,
+        metavar="N",
+        help="guests who may be there at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--guest-tokens",
+        default=sharing.guest_tokens,
+        type=int,
+        metavar="N",
+        help="tokens that a guest may have read and written in an hour; 0 for any number (default: %(default)s)",
+    )
+
+
+def _is_hosted(environment: Mapping[str, str]) -> bool:
+    return bool(environment.get("SPACE_ID")) or environment.get("MODELSCOPE_ENVIRONMENT") == "studio"
+
+
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
     """The QWEN_DEMO_ variables as command-line arguments, to be put before the real ones.
 
@@ -287,11 +338,18 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_parser(environment)
     given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
-    if given.share:
-        raise InvalidSetting(
-            "--share is not available yet: a public link needs logins and limits that are not built. Leave it out; "
-            "the page is reachable on this machine."
-        )
+    has_accounts = bool(given.auth) or given.auth_file is not None
+    read_accounts(given.auth or (), given.auth_file)  # so that a mistake is told before anything else
+    sharing = SharingOptions(
+        given.share,
+        tuple(given.auth or ()),
+        given.auth_file,
+        given.public or (_is_hosted(environment) and not has_accounts),
+        given.trusted_proxy,
+        given.login_hours,
+        given.max_guests,
+        given.guest_tokens or None,
+    )
     options = PageOptions(
         given.server_name,
         given.server_port,
@@ -300,6 +358,7 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given.allow_model_switch,
         None if given.no_history else given.history,
         given.keep_days,
+        sharing=sharing,
         is_remote=given.base_url is not None,
     )
     api_options = read_options(given.api_key, given.api_key_file, given.cors_origin)
@@ -311,7 +370,11 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from ui.http_api.server import Api
     from ui.web.launch import serve_page  # imports gradio
 
-    missing = None if given.no_api else api_options.missing_key(given.server_name)
+    missing = (
+        None
+        if given.no_api
+        else api_options.missing_key(given.server_name, is_shared=options.is_shared or options.needs_login)
+    )
     if missing is not None:
         print(f"The API is off: {missing}.", file=sys.stderr)
     api = None if given.no_api or missing is not None else Api(load, api_options)

@@ -87,7 +87,11 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--share"], "--share is not available yet"),
+        (["--auth", "ann"], "--auth number 1 has no colon"),
+        (["--auth", "ann:a", "--public"], "--public lets everybody in"),
+        (["--auth-file", "/nonexistent"], "--auth-file /nonexistent cannot be read"),
+        (["--max-guests", "0"], "--max-guests is 0"),
+        (["--login-hours=-1"], "--login-hours is -1"),
         (["--server-port", "0"], "--server-port is 0; give a number from 1 to 65,535"),
         (["--server-port", "70000"], "--server-port is 70000"),
         (["--server-name", "evil host"], "--server-name is 'evil host'"),

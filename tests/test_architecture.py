@@ -20,6 +20,7 @@ LIBRARY_HOMES = {
     "mdtex2html": ("ui.web",),
     "nh3": ("ui.web",),
     "fastapi": ("ui.http_api",),
+    "segno": ("ui.web",),
     "starlette": ("ui.http_api", "ui.web"),
     "uvicorn": ("ui.http_api",),
     "pydantic": ("ui.http_api",),

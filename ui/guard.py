@@ -2,17 +2,21 @@
 
 In: ASGI scopes of the page's server and of the HTTP API, whose rows join the same policy. Out: the application's own
 answers with security headers added and cross-origin permissions taken away (but for origins that a route names), or a
-short refusal. Refusals never repeat anything the client sent. Order: websocket, Host, route, method, Origin, body.
-Knows nothing of Gradio, users, sessions or passwords; it holds no state.
+short refusal. Refusals never repeat anything the client sent. Order: websocket, headers, Host, limits, route, method,
+Origin, body. Knows nothing of users or passwords; what it counts is in `limits`.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
+
+from ui.forwarding import as_sent, name_of, through_proxy, through_tunnel
+from ui.limits import TooMuch, Traffic
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +32,8 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+)*")
 _ESCAPED_SLASH = re.compile(rb"%2[Ff]")
 _TRAVERSAL = re.compile(r"/\.{1,2}(?:/|$)")
+_MAX_HEADERS = 100
+_MAX_HEADER_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class AllowedRoute:
 
     `origins` are other sites that may use it from a browser, each as in "https://x.example". `max_body_bytes` is asked
     for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
-    %2F stands for a slash, as model names have it.
+    %2F stands for a slash, as model names have it. An answer of a route with `is_stream` goes on for as long as its
+    session does, which the path's end or the parameter `session_hash` names.
     """
 
     path: str
@@ -45,6 +52,7 @@ class AllowedRoute:
     origins: frozenset[str] = frozenset()
     max_body_bytes: Callable[[], int] | None = None
     has_escaped_slash: bool = False
+    is_stream: bool = False
 
     def matches(self, path: str, as_sent: bytes) -> bool:
         """Whether a path is the route's and was sent as it reads, so that nobody behind can read it otherwise."""
@@ -66,8 +74,8 @@ PAGE_ROUTES = (
     AllowedRoute("/assets/", is_prefix=True),
     AllowedRoute("/static/", is_prefix=True),
     AllowedRoute("/gradio_api/startup-events"),  # launch() asks for it itself
-    AllowedRoute("/gradio_api/heartbeat/", is_prefix=True),
-    AllowedRoute("/gradio_api/queue/data"),
+    AllowedRoute("/gradio_api/heartbeat/", is_prefix=True, is_stream=True),
+    AllowedRoute("/gradio_api/queue/data", is_stream=True),
     AllowedRoute("/gradio_api/queue/join", POST),
     AllowedRoute("/gradio_api/cancel", POST),
 )
@@ -80,6 +88,7 @@ class GuardPolicy:
     `allowed_hosts` are names without a port, compared in lower case, beside the loopback names that always pass;
     `*.x.y` allows every name below x.y. `frame_ancestors` are origins that may show the page in a frame.
     `trusted_proxy` says that a proxy of ours sets the X-Forwarded headers; otherwise they are taken away.
+    `tunnel` gives the host name of the public link while there is one.
     Refusals are plain text; for paths that begin with `api_prefix` they are error bodies of OpenAI's form.
     """
 
@@ -87,6 +96,7 @@ class GuardPolicy:
     allowed_hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
     trusted_proxy: bool = False
+    tunnel: Callable[[], str | None] = lambda: None
     api_prefix: str | None = None
     max_body_bytes: int = 256 * 1024
     body_timeout_s: float = 10.0
@@ -131,8 +141,12 @@ class _Refusal(Exception):
         return b"application/json", json.dumps({"error": error}).encode()
 
 
-def guard_whole_app(policy: GuardPolicy) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def guard_whole_app(
+    policy: GuardPolicy, traffic: Traffic | None = None, within: Callable[[ASGIApp], ASGIApp] = lambda app: app
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """A lifespan that puts the guard around everything: `launch(app_kwargs={"lifespan": guard_whole_app(policy)})`.
+
+    `within` may put something of its own between the guard and the application.
 
     Gradio 6.31 adds its CORS middleware after, and so outside, those given to `launch`: it would answer preflights
     unguarded and add permissions for any origin. The lifespan runs before the first connection is accepted.
@@ -140,22 +154,28 @@ def guard_whole_app(policy: GuardPolicy) -> Callable[[Any], AbstractAsyncContext
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = Guard(app.middleware_stack, policy=policy)
+        app.middleware_stack = Guard(within(app.middleware_stack), policy=policy, traffic=traffic)
         yield
 
     return lifespan
 
 
 class Guard:
-    """ASGI middleware that enforces a policy. Around a Gradio page, install it with `guard_whole_app`."""
+    """ASGI middleware that enforces a policy, and limits if it is given something to count with.
 
-    def __init__(self, app: ASGIApp, *, policy: GuardPolicy) -> None:
+    Around a Gradio page, install it with `guard_whole_app`.
+    """
+
+    def __init__(self, app: ASGIApp, *, policy: GuardPolicy, traffic: Traffic | None = None) -> None:
         self._app = app
         self._policy = policy
+        self._traffic = traffic
         self._security_headers = [
             (b"content-security-policy", policy.content_security_policy().encode("ascii")),
             (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
+            (b"referrer-policy", b"same-origin"),  # with no-referrer a form would name no origin either
+            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=()"),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,27 +198,54 @@ class Guard:
             await send(message)
 
         try:
-            route = self._check(scope)
-            body = await self._read_body(scope, receive, route)
+            scope, client = self._as_trusted(scope)
+            with self._limited(scope, client):
+                route = self._check(scope)
+                body = await self._read_body(scope, receive, route)
+                await self._app(scope, _replay(body, receive), send_secured)
         except _Refusal as refusal:
-            prefix = self._policy.api_prefix
-            is_for_program = prefix is not None and scope["path"].startswith(prefix)
-            await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD", is_for_program=is_for_program)
+            if not started:
+                prefix = self._policy.api_prefix
+                is_for_program = prefix is not None and scope["path"].startswith(prefix)
+                await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD", is_for_program=is_for_program)
+
+    def _as_trusted(self, scope: Scope) -> tuple[Scope, str]:
+        """The request with only those statements about its origin that can be believed, and its client's name."""
+        headers = scope["headers"]
+        if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
+            raise _Refusal(431, "The request has too many headers.", [(b"connection", b"close")])
+        hosts = [value for name, value in headers if name == b"host"]
+        host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+        tunnel = self._policy.tunnel()
+        if host and tunnel and host["name"].lower() == tunnel:
+            return (scope := through_tunnel(scope)), name_of(scope, is_direct=False)
+        if not host or not self._policy.allows_host(host["name"]):
+            raise _Refusal(400, "This address is not one the server answers to.")
+        if self._policy.trusted_proxy:
+            return (scope := through_proxy(scope, self._policy.allows_host)), name_of(scope, is_direct=False)
+        return (scope := as_sent(scope)), name_of(scope, is_direct=True)
+
+    @contextmanager
+    def _limited(self, scope: Scope, client: str) -> Iterator[None]:
+        """Counts the request while it is answered."""
+        if self._traffic is None:
+            yield
             return
-        if not self._policy.trusted_proxy:
-            scope = {**scope, "headers": [row for row in scope["headers"] if not _is_forwarding(row[0])]}
-        await self._app(scope, _replay(body, receive), send_secured)
+        is_stream = any(route.is_stream and route.matches(scope["path"], _raw(scope)) for route in self._policy.routes)
+        try:
+            with self._traffic.request(client, is_stream=is_stream, session=session_of(scope)):
+                yield
+        except TooMuch as refused:
+            retry = (b"retry-after", str(refused.retry_after_s).encode())
+            text = "Too many requests; try again later." if refused.status == 429 else "The server is busy; try again."
+            raise _Refusal(refused.status, text, [retry]) from None
 
     def _check(self, scope: Scope) -> AllowedRoute:
         """The route that takes the request."""
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
-        if not host or not self._policy.allows_host(host["name"]):
-            raise _Refusal(400, "This address is not one the server answers to.")
         routes = self._routes(scope)
         if not routes:
             raise _Refusal(404, "Not found.")
-        origin = _foreign_origin(scope["headers"], hosts[0])
+        origin = _foreign_origin(scope["headers"], next(value for name, value in scope["headers"] if name == b"host"))
         if scope["method"] == "OPTIONS" and origin is not None and any(origin in route.origins for route in routes):
             raise _Refusal(200, "")  # its headers are the permissions that every answer gets
         takers = [route for route in routes if scope["method"] in route.methods]
@@ -212,10 +259,9 @@ class Guard:
     def _routes(self, scope: Scope) -> list[AllowedRoute]:
         """The routes of the path; none where it is unknown or is written in a roundabout way."""
         path = scope["path"]
-        as_sent = scope.get("raw_path", path.encode("utf-8", "replace")).split(b"?")[0]
         if not _PATH.fullmatch(path) or _TRAVERSAL.search(path):
             return []
-        return [route for route in self._policy.routes if route.matches(path, as_sent)]
+        return [route for route in self._policy.routes if route.matches(path, _raw(scope))]
 
     async def _read_body(self, scope: Scope, receive: Receive, route: AllowedRoute) -> bytes:
         """The whole body, read before the application runs, so that nothing parses what is too large or too slow."""
@@ -252,6 +298,8 @@ class Guard:
         is_fixed = scope["path"].startswith(("/assets/", "/static/"))
         if not is_fixed and not any(name.lower() == b"cache-control" for name, _ in kept):
             kept.append((b"cache-control", b"no-store"))
+        if any(value.startswith(b"text/event-stream") for name, value in kept if name.lower() == b"content-type"):
+            kept.append((b"x-accel-buffering", b"no"))  # nginx would hold a stream back
         return kept + self._security_headers + self._permissions(scope)
 
     def _permissions(self, scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -279,8 +327,19 @@ class Guard:
         return allowed
 
 
-def _is_forwarding(name: bytes) -> bool:
-    return name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip", b"x-original-url", b"x-rewrite-url")
+def session_of(scope: Scope) -> str:
+    """The session that a stream belongs to, as Gradio reads it; "" if it names none."""
+    _, heartbeat, session = str(scope["path"]).partition("/heartbeat/")
+    if heartbeat:
+        return session.strip("/")
+    named = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get("session_hash", [""])
+    return named[-1]
+
+
+def _raw(scope: Scope) -> bytes:
+    """The path as it was sent."""
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return bytes(path).split(b"?")[0]
 
 
 def _foreign_origin(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> str | None:

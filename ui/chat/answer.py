@@ -71,6 +71,7 @@ class Answer:
     Attributes:
         message_id: the message it writes.
         status: what it is doing now.
+        num_tokens: what it has cost so far; measured once it has ended, before that a token for each piece.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Answer:
         self.conversation = conversation
         self.message_id = message_id
         self.status = AnswerStatus("reading")
+        self.num_tokens = 0
         self._source = source
         self._settings = settings or conversation.settings
         self._is_watched = is_watched
@@ -184,17 +186,21 @@ class Answer:
             case Waiting(ahead=ahead) if ahead:
                 self.status = AnswerStatus("queued", ahead, waiting=max(ahead, chat_model.activity.num_waiting))
             case Waiting(prompt_tokens_read=tokens_read, prompt_tokens=tokens):
+                self.num_tokens = tokens_read
                 if self.status.phase not in ("thinking", "writing"):
                     self.status = AnswerStatus("reading", tokens_read=tokens_read, tokens=tokens)
             case ReasoningDelta(text=text):
+                self.num_tokens += 1
                 self._thinks_since = self._thinks_since or time.monotonic()
                 self.status = AnswerStatus("thinking", thought_s=int(time.monotonic() - self._thinks_since))
                 self.conversation.grow(self.message_id, reasoning=text)
             case TextDelta(text=text):
+                self.num_tokens += 1
                 self._end_reasoning()
                 self.status = AnswerStatus("writing")
                 self.conversation.grow(self.message_id, text)
             case Finished(reason=reason, usage=usage):
+                self.num_tokens = usage.computed_tokens
                 self._end("complete", finish_reason=reason, usage=_together(self._usage_before, usage))
 
     def _end_reasoning(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from ui.chat.allowance import Allowance
 from ui.chat.answer import Answer, ModelSource
 from ui.chat.answer_watch import good_part
 from ui.chat.conversation import Conversation
@@ -27,6 +28,7 @@ class Answers:
         is_watched: whether somebody may still want an answer in this conversation.
         linger_s: seconds an answer goes on while nobody does.
         save: writes a conversation to the disk.
+        allowance: what guests may use; without one nobody is a guest.
 
     Attributes:
         pace: how fast prompts have been read so far.
@@ -38,12 +40,14 @@ class Answers:
         is_watched: Callable[[Conversation], bool],
         linger_s: float,
         save: Callable[[Conversation], object] = lambda conversation: None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.pace = ReadingPace()
         self._source = source
         self._is_watched = is_watched
         self._linger_s = linger_s
         self._save = save
+        self._allowance = allowance or Allowance()
         self._lock = threading.Lock()
         self._running: dict[str, Answer] = {}
         self._is_closed = False
@@ -134,10 +138,14 @@ class Answers:
             self._is_closed = True
         self.interrupt_all(timeout_s)
 
-    def interrupt_all(self, timeout_s: float) -> None:
-        """Ends every answer as interrupted, those that hang as well."""
+    def interrupt_guests(self, timeout_s: float) -> None:
+        """Ends every answer of a guest as interrupted."""
+        self.interrupt_all(timeout_s, lambda owner: self._allowance.guest_of(owner) is not None)
+
+    def interrupt_all(self, timeout_s: float, is_meant: Callable[[str], bool] = lambda owner: True) -> None:
+        """Ends every answer as interrupted, those that hang as well; or those of the owners that are meant."""
         with self._lock:
-            running = list(self._running.values())
+            running = [answer for answer in self._running.values() if is_meant(answer.conversation.owner)]
         for answer in running:
             answer.end_as("interrupted")
         deadline = time.monotonic() + timeout_s
@@ -156,6 +164,8 @@ class Answers:
     def _start(self, conversation: Conversation, begin: Callable[[], str], settings: Settings | None = None) -> Answer:
         with self._lock:
             self._check(conversation)
+            asking = [answer.conversation.owner for answer in self._running.values()]
+            self._allowance.check(self._allowance.guest_of(conversation.owner), asking)
             answer = Answer(
                 self._source,
                 conversation,
@@ -176,6 +186,7 @@ class Answers:
             raise Refused("still_answering")
 
     def _forget(self, answer: Answer) -> None:
+        self._allowance.spend(self._allowance.guest_of(answer.conversation.owner), answer.num_tokens)
         message = answer.conversation.find(answer.message_id)
         if message is not None and message.usage is not None:
             self.pace.note(message.usage)

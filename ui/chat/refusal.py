@@ -16,6 +16,8 @@ Reason = Literal[
     "nothing_to_export",
     "export_too_large",
     "busy",
+    "tokens_spent",
+    "enough_at_once",
 ]
 
 

@@ -42,11 +42,12 @@ class ApiOptions:
                     "with commas."
                 )
 
-    def missing_key(self, server_name: str) -> str | None:
+    def missing_key(self, server_name: str, *, is_shared: bool = False) -> str | None:
         """Why the API cannot be on an address, as a sentence for the user; None if it can."""
-        if self.keys or is_local(server_name):
+        if self.keys or (is_local(server_name) and not is_shared):
             return None
-        return f"others can reach {server_name}; give a key by QWEN_DEMO_API_KEY or --api-key-file"
+        where = "the page" if is_shared else server_name
+        return f"others can reach {where}; give a key by QWEN_DEMO_API_KEY or --api-key-file"
 
 
 def read_options(api_key: str | None, api_key_file: Path | None, cors_origin: str | None) -> ApiOptions:

@@ -43,6 +43,7 @@ class Api:
         routes: for the application that serves them.
         guarded: what the guard lets through to them.
         prefix: of the paths that clients know.
+        needs_key: whether it answers only to those who bring a key.
     """
 
     prefix = "/v1/"
@@ -51,6 +52,7 @@ class Api:
         options = options or ApiOptions()
         self._load = load
         self._access = Access(options.keys)
+        self.needs_key = self._access.has_keys
         self._metrics = Metrics(load)
         self._answering = Answering(self._metrics, options.max_waiting)
         self._is_draining = False

@@ -13,13 +13,22 @@ from typing import Any
 import gradio as gr
 
 from model_loader.errors import InvalidSetting
+from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.conversations import Conversations
-from ui.chat.message import new_id
 from ui.chat.refusal import Refused
-from ui.web.access import View, checked_conversation, clean, is_id, notice, shown_conversation
+from ui.web.access import (
+    View,
+    checked_conversation,
+    clean,
+    guest_in,
+    is_id,
+    notice,
+    owner_in,
+    shown_conversation,
+)
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
 from ui.web.strings import say
@@ -39,11 +48,19 @@ NEW_CONVERSATION = "new"
 class Handlers:
     """The page's handlers over one store of conversations and one model on its way."""
 
-    def __init__(self, load: ModelSource, conversations: Conversations, answers: Answers, tabs: Tabs) -> None:
+    def __init__(
+        self,
+        load: ModelSource,
+        conversations: Conversations,
+        answers: Answers,
+        tabs: Tabs,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._load = load
         self._conversations = conversations
         self._answers = answers
         self._tabs = tabs
+        self._allowance = allowance or Allowance()
 
     # Coming and going
 
@@ -52,7 +69,8 @@ class Handlers:
 
         Returns the view, the conversation's id for the browser to keep, the bar that offers undo, and a notice.
         """
-        owner = owner if is_id(owner) else new_id()
+        owner = owner_in(request, owner)
+        self._allowance.know(owner, guest_in(request))
         try:
             conversation = self._find_or_create(owner, conversation_id, tab_of(request))
         except Refused as refused:

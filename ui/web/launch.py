@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,17 +23,20 @@ from starlette.responses import PlainTextResponse
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
 from ui.addresses import listen, names_of
+from ui.chat.allowance import Allowance
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations, StoreLimits
 from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
-from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
+from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
+from ui.web.events import Events
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers
+from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers
 from ui.web.options import PageOptions
@@ -40,6 +44,7 @@ from ui.web.page import PageHandlers, build_page
 from ui.web.presets import PresetHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
+from ui.web.sharing import Sharing
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
 from ui.web.transfer import TransferHandlers
@@ -56,11 +61,13 @@ class MountedApi(Protocol):
     """An API that is served on the page's port.
 
     Attributes:
+        needs_key: whether it answers only to those who bring a key.
         routes: as Starlette takes them.
         guarded: what the guard lets through to them.
         prefix: of its paths.
     """
 
+    needs_key: bool
     routes: Sequence[Any]
     guarded: tuple[AllowedRoute, ...]
     prefix: str
@@ -86,23 +93,27 @@ class ServedPage:
         *,
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
-        self._api = api
-        self.tabs = Tabs(max_shown)
+        is_closed = options.is_shared or options.needs_login
+        self._api = api if api is None or api.needs_key or not is_closed else None  # never open to strangers
         listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
         self.conversations = _open_conversations(options, self._is_open)
-        self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
+        passes = frozenset(route.path for route in (self._api.guarded if self._api else ()))
+        self.sharing = Sharing(options, self.conversations.database.owner_key, passes, self._end_guests)
+        self.tabs = Tabs(max_shown, self.sharing.traffic.is_listening)
+        allowance = Allowance(options.sharing.guest_tokens, options.sharing.max_guests)
+        self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save, allowance)
         self._load = load
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
         may_switch = menu is not None and options.may_switch_model
         self.blocks = build_page(
             PageHandlers(
-                Handlers(load, self.conversations, self.answers, self.tabs),
+                Handlers(load, self.conversations, self.answers, self.tabs, allowance),
                 HistoryHandlers(self.conversations, self.answers),
                 MeterHandlers(load, self.conversations, self.answers),
                 PresetHandlers(load, self.conversations),
-                ReceiptHandlers(load, self.conversations),
-                CompletionHandlers(load),
+                ReceiptHandlers(load, self.conversations, allowance),
+                CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
                 TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
             ),
@@ -116,6 +127,7 @@ class ServedPage:
         """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
         if self._api is not None:
             self._api.drain(_API_ENDS_S)
+        self.sharing.close()
         self.answers.close(_ANSWERS_END_S)
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
@@ -132,12 +144,23 @@ class ServedPage:
         """Its reader may be looking at another conversation, and wants to find it answered on return."""
         return self.tabs.is_here(conversation.owner)
 
+    def _end_guests(self) -> None:
+        self.answers.interrupt_guests(_ANSWERS_END_S)
+
+    def _within_guard(self, app: ASGIApp) -> ASGIApp:
+        queue = self.blocks._queue
+        events = Events(
+            lambda: {index: len(event.inputs) for index, event in self.blocks.fns.items()},
+            lambda session: len(queue.pending_event_ids_session.get(session, ())),
+        )
+        return self.sharing.around(events.around(app))
+
     def _open_port(self, options: PageOptions) -> str:
-        policy = page_policy(options, os.environ, self._api)
+        policy = page_policy(options, os.environ, self._api, self.sharing.link_name)
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
             server_port=options.server_port,
-            inbrowser=options.inbrowser,
+            inbrowser=False,  # it would open the page without the link for its host
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -154,7 +177,7 @@ class ServedPage:
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
             app_kwargs={
-                "lifespan": guard_whole_app(policy),
+                "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
                 "routes": [*self._api.routes] if self._api is not None else [],
@@ -162,8 +185,10 @@ class ServedPage:
             },
             i18n=I18N,
             theme=page_theme(),
-            head=page_head(),
+            head=page_head(has_login=options.needs_login or options.is_shared),
         )
+        if options.inbrowser:
+            webbrowser.open(self.sharing.host_link(url))
         return url
 
 
@@ -211,6 +236,7 @@ def serve_page(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     print(f"The page is at {page.url}", flush=True)
+    page.sharing.announce(page.url, partial(print, flush=True))
     if api is not None:
         print(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}", flush=True)
     for line in _history_lines(page.conversations.database):
@@ -228,8 +254,8 @@ async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
     return PlainTextResponse("Not found.", 404)
 
 
-def page_head() -> str:
-    """What goes into the page's head: `static/head.html` with style and script in their places.
+def page_head(*, has_login: bool = False) -> str:
+    """What goes into the page's head: `static/head.html` with style and script in their places, and the login's line.
 
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
@@ -237,10 +263,15 @@ def page_head() -> str:
     for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
         content = (STATIC / name).read_text(encoding="utf-8")
         head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
-    return head
+    return head + ((STATIC / "login.html").read_text(encoding="utf-8") if has_login else "")
 
 
-def page_policy(options: PageOptions, environment: Mapping[str, str], api: MountedApi | None = None) -> GuardPolicy:
+def page_policy(
+    options: PageOptions,
+    environment: Mapping[str, str],
+    api: MountedApi | None = None,
+    link_name: Callable[[], str | None] = lambda: None,
+) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
     On a Hugging Face Space and in a ModelScope Studio the page stands in a frame, behind a proxy that speaks https.
@@ -251,15 +282,19 @@ def page_policy(options: PageOptions, environment: Mapping[str, str], api: Mount
         hosts += ["*.modelscope.cn", "*.ms.show"]
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
     hosts += names_of(options.server_name)
+    proxied = options.sharing.trusted_proxy
+    hosts += [proxied] if proxied is not None else []
     return GuardPolicy(
         routes=(
             *PAGE_ROUTES,
             AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
+            *(LOGIN_ROUTES if options.is_shared or options.needs_login else ()),
             *(api.guarded if api is not None else ()),
         ),
         allowed_hosts=tuple(hosts),
         frame_ancestors=frames,
-        trusted_proxy=bool(frames),
+        trusted_proxy=bool(frames) or proxied is not None,
+        tunnel=link_name,
         api_prefix=api.prefix if api is not None else None,
     )
 

@@ -1,10 +1,11 @@
 """What the user asks of the page; its defaults are the ones that the command line quotes. Imports no gradio."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_loader.errors import InvalidSetting
 from ui.addresses import check_address, is_local
+from ui.web.login.options import SharingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class PageOptions:
         allow_model_switch: whether the page may exchange the model although others can reach it.
         history: the file that keeps conversations; None keeps them in memory.
         keep_days: days after which an unused conversation is deleted; None keeps it.
+        sharing: who may come from elsewhere, and how.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
         is_remote: whether a server elsewhere answers, so that what is written leaves this program.
 
@@ -32,12 +34,24 @@ class PageOptions:
     allow_model_switch: bool = False
     history: Path | None = None
     keep_days: float | None = None
+    sharing: SharingOptions = field(default_factory=SharingOptions)
     is_remote: bool = False
 
     @property
     def may_switch_model(self) -> bool:
         """Whether the page may exchange the model: where only this machine reaches it, or when that was allowed."""
-        return self.allow_model_switch or is_local(self.server_name)
+        return self.allow_model_switch or not self.is_shared
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the users of this machine can reach the page."""
+        sharing = self.sharing
+        return sharing.link or sharing.trusted_proxy is not None or not is_local(self.server_name)
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether the page asks who comes."""
+        return self.sharing.has_accounts or (self.is_shared and not self.sharing.is_public)
 
     def __post_init__(self) -> None:
         check_address(self.server_name, self.server_port)

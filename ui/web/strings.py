@@ -407,6 +407,16 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "那个回答已不存在。请重新加载页面。",
         "その回答はもうありません。ページを再読み込みしてください。",
     ),
+    "refused_tokens_spent": (
+        "You have used the {limit} tokens of this hour. Go on a little later; your text stays here.",
+        "你已用完本小时的 {limit} 个 token，请稍后继续。你的文字会保留在这里。",
+        "この 1 時間の {limit} トークンを使い切りました。少し後で続けてください。入力した文はそのまま残ります。",
+    ),
+    "refused_enough_at_once": (
+        "{limit} answers are being written for you. Wait for one to end; your text stays here.",
+        "正在为你生成 {limit} 个回答，请等其中一个结束。你的文字会保留在这里。",
+        "{limit} 件の回答を書いている途中です。終わるまでお待ちください。入力した文はそのまま残ります。",
+    ),
     "refused_closing": ("The program is ending.", "程序正在退出。", "プログラムを終了しています。"),
     "refused_no_conversation": (
         "The page has lost its conversation. Reload it; your text stays here.",
