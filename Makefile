@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak soak-long builtin lock audit
+.PHONY: help demo test lint format bench soak soak-long clients builtin lock audit
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -37,6 +37,12 @@ bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.loading
 	$(BIN)/python -m tests.benchmarks.conversations
 	$(BIN)/python -m tests.benchmarks.gpu
+	$(BIN)/python -m tests.benchmarks.api
+
+clients: $(VENV)/.tests ## try clients that others wrote against the API (in .venv-clients; some minutes)
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	$(BIN)/python -m tests.clients .venv-clients/bin/python
 
 soak: $(VENV)/.tests ## load the page for 5 minutes; prints what is promised and what was measured
 	$(BIN)/python -m tests.benchmarks.soak

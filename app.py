@@ -23,8 +23,12 @@ from model_loader.loading.placement import LoadOptions, Precision
 from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
 from model_loader.remote.options import RemoteOptions
+from ui.addresses import check_address
 from ui.chat.place import default_history
+from ui.http_api.options import read_options
 from ui.terminal.options import ChatOptions
+from ui.web.login.accounts import read_accounts
+from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
 _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
@@ -32,13 +36,13 @@ _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """The command line of the page; its defaults are those of the place it runs in."""
-    is_hosted = bool(environment.get("SPACE_ID")) or environment.get("MODELSCOPE_ENVIRONMENT") == "studio"
-    page = PageOptions(server_name="0.0.0.0", server_port=7860) if is_hosted else PageOptions()
+    page = PageOptions(server_name="0.0.0.0", server_port=7860) if _is_hosted(environment) else PageOptions()
     parser = argparse.ArgumentParser(
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",
         epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}SERVER_PORT=9000. Besides "
-        "the page there are the commands 'app.py chat', 'app.py profile' and 'app.py evaluate perplexity', each with "
+        "the page there are the commands 'app.py chat', 'app.py serve', 'app.py profile' and 'app.py evaluate "
+        "perplexity', each with "
         "its own --help.",
         allow_abbrev=False,
     )
@@ -46,10 +50,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_server_flags(parser)
     _add_window_flags(parser)
     parser.add_argument("--inbrowser", action="store_true", help="open the page in the default browser")
-    parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
-    parser.add_argument(
-        "--server-port", default=page.server_port, type=int, metavar="PORT", help="default: %(default)s"
-    )
+    _add_address_flags(parser, page)
     parser.add_argument(
         "--linger",
         default=page.linger_s,
@@ -66,7 +67,9 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         action="store_true",
         help="let the page exchange the model although others can reach it",
     )
-    parser.add_argument("--share", action="store_true", help="a public link; refused until it can be guarded")
+    _add_api_flags(parser)
+    parser.add_argument("--no-api", action="store_true", help="the page alone, without the API beside it")
+    _add_sharing_flags(parser)
     return parser
 
 
@@ -92,6 +95,22 @@ def build_chat_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--system", metavar="TEXT", help='system prompt, "" for none (default: the checkpoint\'s)')
     _add_history_flags(parser)
+    return parser
+
+
+def build_serve_parser() -> argparse.ArgumentParser:
+    """The command line of `app.py serve`."""
+    parser = argparse.ArgumentParser(
+        prog="app.py serve",
+        description="Serve a Qwen model to programs, by an OpenAI-compatible API.",
+        epilog=f"Each flag is also an environment variable, such as {_ENVIRONMENT_PREFIX}API_KEY.",
+        allow_abbrev=False,
+    )
+    _add_model_flags(parser)
+    _add_server_flags(parser)
+    _add_window_flags(parser)
+    _add_address_flags(parser, PageOptions())
+    _add_api_flags(parser)
     return parser
 
 
@@ -186,6 +205,78 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_address_flags(parser: argparse.ArgumentParser, page: PageOptions) -> None:
+    parser.add_argument("--server-name", default=page.server_name, metavar="ADDRESS", help="default: %(default)s")
+    parser.add_argument(
+        "--server-port", default=page.server_port, type=int, metavar="PORT", help="default: %(default)s"
+    )
+
+
+def _add_api_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help=f"what programs must send to use the API; better as {_ENVIRONMENT_PREFIX}API_KEY or in a file, because "
+        "others see command lines (needed where others can reach the address)",
+    )
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="the same, in a file with a key in each line")
+    parser.add_argument(
+        "--cors-origin",
+        metavar="SITES",
+        help="sites whose pages may use the API, such as https://chat.example, with commas (default: none)",
+    )
+
+
+def _add_sharing_flags(parser: argparse.ArgumentParser) -> None:
+    sharing = SharingOptions()
+    parser.add_argument("--share", action="store_true", help="make a public link, by Gradio's tunnel, behind a login")
+    parser.add_argument(
+        "--auth",
+        action="append",
+        metavar="NAME:PASSWORD",
+        help="who may log in; may be given several times, and the name 'host' sees who is on (default: one password "
+        "for everybody, made up where others can reach the page)",
+    )
+    parser.add_argument(
+        "--auth-file", type=Path, metavar="FILE", help="the same, in a file with NAME:PASSWORD in each line"
+    )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="no login: whoever reaches the page may use it (on Spaces and Studios: on)",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        metavar="NAME",
+        help="host name under which your proxy serves the page; its X-Forwarded headers are believed (default: none)",
+    )
+    parser.add_argument(
+        "--login-hours",
+        default=sharing.login_hours,
+        type=float,
+        metavar="HOURS",
+        help="how long a login lasts (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-guests",
+        default=sharing.max_guests,
+        type=int,
+        metavar="N",
+        help="guests who may be there at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--guest-tokens",
+        default=sharing.guest_tokens,
+        type=int,
+        metavar="N",
+        help="tokens that a guest may have read and written in an hour; 0 for any number (default: %(default)s)",
+    )
+
+
+def _is_hosted(environment: Mapping[str, str]) -> bool:
+    return bool(environment.get("SPACE_ID")) or environment.get("MODELSCOPE_ENVIRONMENT") == "studio"
+
+
 def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
     """The QWEN_DEMO_ variables as command-line arguments, to be put before the real ones.
 
@@ -195,7 +286,11 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
         InvalidSetting: a variable names no flag of any command, or a switch is neither 1/true nor 0/false.
     """
     flags = _variables(parser)
-    known = {**_variables(build_parser({})), **_variables(build_chat_parser()), **flags}
+    known = {
+        name: action
+        for known_parser in (build_parser({}), build_chat_parser(), build_serve_parser(), parser)
+        for name, action in _variables(known_parser).items()
+    }
     arguments = []
     for variable, value in sorted(environment.items()):
         if not variable.startswith(_ENVIRONMENT_PREFIX):
@@ -226,6 +321,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         match list(arguments):
             case ["chat", *rest]:
                 return _chat(rest, environment)
+            case ["serve", *rest]:
+                return _serve_api(rest, environment)
             case ["profile", *rest]:
                 return _profile(build_profile_parser().parse_args(rest))
             case ["evaluate", "perplexity", *rest]:
@@ -241,11 +338,18 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_parser(environment)
     given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
-    if given.share:
-        raise InvalidSetting(
-            "--share is not available yet: a public link needs logins and limits that are not built. Leave it out; "
-            "the page is reachable on this machine."
-        )
+    has_accounts = bool(given.auth) or given.auth_file is not None
+    read_accounts(given.auth or (), given.auth_file)  # so that a mistake is told before anything else
+    sharing = SharingOptions(
+        given.share,
+        tuple(given.auth or ()),
+        given.auth_file,
+        given.public or (_is_hosted(environment) and not has_accounts),
+        given.trusted_proxy,
+        given.login_hours,
+        given.max_guests,
+        given.guest_tokens or None,
+    )
     options = PageOptions(
         given.server_name,
         given.server_port,
@@ -254,16 +358,28 @@ def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given.allow_model_switch,
         None if given.no_history else given.history,
         given.keep_days,
+        sharing=sharing,
+        is_remote=given.base_url is not None,
     )
+    api_options = read_options(given.api_key, given.api_key_file, given.cors_origin)
     load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
     hub_options = HubOptions(given.hub, given.revision)
     load = BackgroundLoad(
         remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
     )
+    from ui.http_api.server import Api
     from ui.web.launch import serve_page  # imports gradio
 
+    missing = (
+        None
+        if given.no_api
+        else api_options.missing_key(given.server_name, is_shared=options.is_shared or options.needs_login)
+    )
+    if missing is not None:
+        print(f"The API is off: {missing}.", file=sys.stderr)
+    api = None if given.no_api or missing is not None else Api(load, api_options)
     has_menu = given.base_url is None  # a server's models are its owner's business
-    return serve_page(load, options, ModelMenu(load, load_options, hub_options) if has_menu else None)
+    return serve_page(load, options, ModelMenu(load, load_options, hub_options) if has_menu else None, api)
 
 
 def remote_opener(given: argparse.Namespace, parser: argparse.ArgumentParser) -> OpenChatModel | None:
@@ -298,6 +414,25 @@ def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
     )
     return run_chat(load, options)
+
+
+def _serve_api(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    parser = build_serve_parser()
+    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    options = read_options(given.api_key, given.api_key_file, given.cors_origin)
+    check_address(given.server_name, given.server_port)
+    missing = options.missing_key(given.server_name)
+    if missing is not None:
+        raise InvalidSetting(f"The API needs a key there: {missing}.")
+    load_options = LoadOptions(given.precision, given.cpu_only, given.long_context, given.context_length)
+    hub_options = HubOptions(given.hub, given.revision)
+    load = BackgroundLoad(
+        remote_opener(given, parser) or partial(open_chat_model, given.checkpoint_path, load_options, hub=hub_options)
+    )
+    from ui.http_api.serve import serve_api
+    from ui.http_api.server import Api
+
+    return serve_api(load, Api(load, options), given.server_name, given.server_port)
 
 
 def _profile(given: argparse.Namespace) -> int:

@@ -226,8 +226,10 @@ class ChatModel:
     ) -> Generator[Event]:
         """The answer to a conversation, as events; closing the iterator cancels it within one step.
 
+        Each call of a tool is one event, when it is whole; with one or more the answer ends for "tool_calls".
+
         Args:
-            messages: the conversation, with a question at its end.
+            messages: the conversation, with a question or a tool's result at its end.
             sampling: how tokens are drawn; None takes the checkpoint's defaults.
             stop: texts that end the answer; they are no part of it.
             opening: how the answer begins; the events go on from there.
@@ -237,7 +239,8 @@ class ChatModel:
 
         Raises (where it is read):
             ContextLengthExceeded: prompt and answer do not fit the window.
-            InvalidSetting: no prompt can be made of the messages, or a stop string is empty.
+            InvalidSetting: no prompt can be made of the messages, a stop string is empty, the model knows no tools, or
+                a control cannot be obeyed.
             GenerationFailed, EngineStopped: as the engine says.
         """
         prompt_ids = self._prompt_ids(messages, opening, tools)
@@ -309,7 +312,7 @@ class ChatModel:
             if isinstance(token, Waiting):
                 yield token
                 continue
-            events: list[Event] = [*self._scores(token, prompt_ids), *reader.feed(token.id)]
+            events: list[Event] = [*self._scores(token, prompt_ids, reader), *reader.feed(token.id)]
             if not events and time.monotonic() - told_s > _SILENCE_S:
                 events.append(Waiting(0, len(prompt_ids), len(prompt_ids)))
             told_s = time.monotonic() if events else told_s
@@ -319,12 +322,12 @@ class ChatModel:
                 yield Finished("tool_calls" if reader.num_calls else token.finish_reason or "stop", token.usage)
                 return
 
-    def _scores(self, token: Token, prompt_ids: Sequence[int]) -> Iterator[Scores]:
-        """The scores that came with a token; the one that ends the answer has none, as it has no text."""
+    def _scores(self, token: Token, prompt_ids: Sequence[int], reader: TextReader) -> Iterator[Scores]:
+        """The scores that came with a token; the one that ends an answer has none, as it has no text."""
         if token.prompt_logprobs is not None:
             logprobs = (None, *token.prompt_logprobs)
             yield Scores(tuple(map(self._score, prompt_ids, logprobs)), is_prompt=True)
-        if token.logprob is not None and token.id not in self._stop_ids:
+        if token.logprob is not None and (reader.scores_end or token.id not in self._stop_ids):
             yield Scores((self._score(token.id, token.logprob),))
 
     def _score(self, token_id: int, logprob: Logprob | None) -> TokenScore:

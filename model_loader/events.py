@@ -103,6 +103,11 @@ class Usage:
     is_estimate: bool = False
 
     @property
+    def computed_tokens(self) -> int:
+        """Tokens that were computed for the request: those read anew and those written."""
+        return self.prompt_tokens - self.cached_prompt_tokens + self.completion_tokens
+
+    @property
     def tokens_per_s(self) -> float | None:
         """Decoding speed in tokens per second; None while fewer than two tokens were sampled."""
         if self.completion_tokens < 2 or self.decode_s <= 0:

@@ -137,6 +137,7 @@
       if (event.key === "Escape" && !isComposing && !event.target.closest?.(".entry-name")) {
         if ($("#keys .sheet")) click("#keys-close");
         else if ($("#receipt .sheet")) closeReceipt();
+        else if (transfer.close()) return;
         else if ($("#panel.open")) click("#panel .toggle-button");
         else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
         else if (document.body.dataset.editing === "yes") cancelEditing();
@@ -257,7 +258,7 @@
     if (action === "copy") copyAnswer(button, id);
     else if (action === "edit") edit(id);
     else if (action === "receipt") submit("#do-receipt", { message_id: id });
-    else if (["again", "continue", "branch", "take-back"].includes(action)) act(action, id);
+    else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
     else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
       fromEnd = scroller().scrollHeight - scroller().scrollTop;
@@ -301,6 +302,7 @@
     const tool = event.target.closest(".tool, .tool-restore");
     const entry = event.target.closest(".entry-open");
     const button = event.target.closest("button")?.id;
+    transfer.click(button);
     if (tool) {
       const action = tool.matches(".tool") ? [...tool.classList].find((name) => name.startsWith("tool-")).slice(5) : "restore";
       if (action === "rename") rename(tool.closest(".entry"));
@@ -319,6 +321,7 @@
       submit("#do-list", { pages: String(pages) });
     }
   }
+  const transfer = qwenTransfer({ $, submit, fillBox, pause, open, relist });
   function rename(entry) {
     const title = entry.querySelector(".entry-title");
     const name = Object.assign(document.createElement("input"), { value: title.textContent, className: "entry-name" });

@@ -4,6 +4,7 @@ It has the shape of `model_loader.chat_source.ChatSource` and `model_loader.back
 neither torch nor files.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -118,8 +119,9 @@ class ScriptedModel:
         return list(map(ord, text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The characters of code points."""
-        return "".join(map(chr, ids))
+        """The characters of code points; other numbers have none."""
+        found = "".join(chr(each) for each in ids if each <= sys.maxunicode)
+        return found.encode("utf-8", "ignore").decode("utf-8")
 
     def measure(
         self, messages: Sequence[Message], sampling: Sampling, *, opening: Opening = NO_OPENING, owner: str = ""
@@ -269,6 +271,11 @@ class ScriptedLoad:
     def close(self) -> None:
         """Closes the model."""
         self.model.close()
+
+
+def many_words(number: int) -> str:
+    """As many words, each another: an answer that repeats itself would be stopped."""
+    return "".join(f"word{at} " for at in range(number))
 
 
 def _words(text: str) -> list[str]:

@@ -88,13 +88,23 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--share"], "--share is not available yet"),
+        (["--auth", "ann"], "--auth number 1 has no colon"),
+        (["--auth", "ann:a", "--public"], "--public lets everybody in"),
+        (["--auth-file", "/nonexistent"], "--auth-file /nonexistent cannot be read"),
+        (["--max-guests", "0"], "--max-guests is 0"),
+        (["--login-hours=-1"], "--login-hours is -1"),
         (["--server-port", "0"], "--server-port is 0; give a number from 1 to 65,535"),
         (["--server-port", "70000"], "--server-port is 70000"),
         (["--server-name", "evil host"], "--server-name is 'evil host'"),
         (["--long-context", "yarn"], "--long-context is 'yarn'; use ntk, logn"),
         (["--linger=-1"], "--linger is -1.0"),
         (["--linger=nan"], "--linger is nan"),
+        (["--base-url", "gpu1:8000"], "--base-url is 'gpu1:8000'; give an http or https URL"),
+        (["--base-url", "http://me:pw@gpu1/v1"], "--base-url holds a name or password"),
+        (["--base-url", "http://gpu1/v1", "--precision", "int4"], "--precision concerns a model that is loaded here"),
+        (["--base-url", "http://gpu1/v1", "--allow-model-switch"], "--allow-model-switch concerns a model"),
+        (["--base-url", "http://gpu1/v1", "--context-length", "1"], "--context-length is 1; give 64 tokens or more"),
+        (["--base-url-key", "k3y"], "give its address with --base-url"),
         (["--server-port", "-1"], "--server-port is -1"),
         (["--server-name="], "--server-name is ''"),
         (["--server-name", "a/b"], "--server-name is 'a/b'"),
@@ -110,6 +120,23 @@ def test_bad_values_end_with_one_line_and_status_2(
     printed = capsys.readouterr()
     assert complaint in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_the_key_of_a_server_may_stand_in_the_environment_and_is_never_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment = {"QWEN_DEMO_BASE_URL": "http://gpu1/v1", "QWEN_DEMO_BASE_URL_KEY": "k3y with a space"}
+    assert parse(**environment)["base_url_key"] == "k3y with a space"
+    assert app.main([], environment) == 2
+    assert "k3y" not in capsys.readouterr().err
+
+
+def test_a_model_elsewhere_needs_no_torch() -> None:
+    program = (
+        "import sys, model_loader.remote.remote_model, ui.chat.answers\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    assert run("-c", program).stdout.splitlines() == ["[]"]
 
 
 @pytest.mark.parametrize(

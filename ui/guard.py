@@ -1,17 +1,22 @@
 """The gate in front of every route: what is not allowed by name is refused before the application sees it.
 
-In: ASGI scopes of the page's server (and of the HTTP API, whose rows join the same policy). Out: the application's own
-answers with security headers added and cross-origin permissions taken away, or a short refusal in plain text.
-Refusals never repeat anything the client sent. Order: websocket, Host, route, method, Origin, body.
-Knows nothing of Gradio, users, sessions or passwords; it holds no state.
+In: ASGI scopes of the page's server and of the HTTP API, whose rows join the same policy. Out: the application's own
+answers with security headers added and cross-origin permissions taken away (but for origins that a route names), or a
+short refusal. Refusals never repeat anything the client sent. Order: websocket, headers, Host, limits, route, method,
+Origin, body. Knows nothing of users or passwords; what it counts is in `limits`.
 """
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
+
+from ui.forwarding import as_sent, name_of, through_proxy, through_tunnel
+from ui.limits import TooMuch, Traffic
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,18 +29,37 @@ POST = frozenset({"POST"})
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+)*")
+_ESCAPED_SLASH = re.compile(rb"%2[Ff]")
 _TRAVERSAL = re.compile(r"/\.{1,2}(?:/|$)")
+_MAX_HEADERS = 100
+_MAX_HEADER_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)
 class AllowedRoute:
-    """One path, or with `is_prefix` every path below it (`path` then ends in a slash), and the methods it takes."""
+    """One path, or with `is_prefix` every path below it (`path` then ends in a slash), and the methods it takes.
+
+    `origins` are other sites that may use it from a browser, each as in "https://x.example". `max_body_bytes` is asked
+    for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
+    %2F stands for a slash, as model names have it. An answer of a route with `is_stream` goes on for as long as its
+    session does, which the path's end or the parameter `session_hash` names.
+    """
 
     path: str
     methods: frozenset[str] = GET
     is_prefix: bool = False
+    origins: frozenset[str] = frozenset()
+    max_body_bytes: Callable[[], int] | None = None
+    has_escaped_slash: bool = False
+    is_stream: bool = False
 
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, as_sent: bytes) -> bool:
+        """Whether a path is the route's and was sent as it reads, so that nobody behind can read it otherwise."""
+        if self.is_prefix and self.has_escaped_slash and as_sent.startswith(self.path.encode()):
+            as_sent = _ESCAPED_SLASH.sub(b"/", as_sent)
+        if as_sent != path.encode():
+            return False
         if self.is_prefix:
             return path.startswith(self.path) and len(path) > len(self.path)
         return path == self.path
@@ -50,8 +74,8 @@ PAGE_ROUTES = (
     AllowedRoute("/assets/", is_prefix=True),
     AllowedRoute("/static/", is_prefix=True),
     AllowedRoute("/gradio_api/startup-events"),  # launch() asks for it itself
-    AllowedRoute("/gradio_api/heartbeat/", is_prefix=True),
-    AllowedRoute("/gradio_api/queue/data"),
+    AllowedRoute("/gradio_api/heartbeat/", is_prefix=True, is_stream=True),
+    AllowedRoute("/gradio_api/queue/data", is_stream=True),
     AllowedRoute("/gradio_api/queue/join", POST),
     AllowedRoute("/gradio_api/cancel", POST),
 )
@@ -64,12 +88,16 @@ class GuardPolicy:
     `allowed_hosts` are names without a port, compared in lower case, beside the loopback names that always pass;
     `*.x.y` allows every name below x.y. `frame_ancestors` are origins that may show the page in a frame.
     `trusted_proxy` says that a proxy of ours sets the X-Forwarded headers; otherwise they are taken away.
+    `tunnel` gives the host name of the public link while there is one.
+    Refusals are plain text; for paths that begin with `api_prefix` they are error bodies of OpenAI's form.
     """
 
     routes: tuple[AllowedRoute, ...] = PAGE_ROUTES
     allowed_hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
     trusted_proxy: bool = False
+    tunnel: Callable[[], str | None] = lambda: None
+    api_prefix: str | None = None
     max_body_bytes: int = 256 * 1024
     body_timeout_s: float = 10.0
     _hosts: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -105,9 +133,20 @@ class _Refusal(Exception):
         super().__init__(text)
         self.status, self.text, self.headers = status, text, list(headers)
 
+    def body(self, *, is_for_program: bool) -> tuple[bytes, bytes]:
+        """The media type and the body."""
+        if not is_for_program:
+            return b"text/plain; charset=utf-8", self.text.encode()
+        error = {"message": self.text, "type": "invalid_request_error", "param": None, "code": None}
+        return b"application/json", json.dumps({"error": error}).encode()
 
-def guard_whole_app(policy: GuardPolicy) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+
+def guard_whole_app(
+    policy: GuardPolicy, traffic: Traffic | None = None, within: Callable[[ASGIApp], ASGIApp] = lambda app: app
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """A lifespan that puts the guard around everything: `launch(app_kwargs={"lifespan": guard_whole_app(policy)})`.
+
+    `within` may put something of its own between the guard and the application.
 
     Gradio 6.31 adds its CORS middleware after, and so outside, those given to `launch`: it would answer preflights
     unguarded and add permissions for any origin. The lifespan runs before the first connection is accepted.
@@ -115,22 +154,28 @@ def guard_whole_app(policy: GuardPolicy) -> Callable[[Any], AbstractAsyncContext
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = Guard(app.middleware_stack, policy=policy)
+        app.middleware_stack = Guard(within(app.middleware_stack), policy=policy, traffic=traffic)
         yield
 
     return lifespan
 
 
 class Guard:
-    """ASGI middleware that enforces a policy. Around a Gradio page, install it with `guard_whole_app`."""
+    """ASGI middleware that enforces a policy, and limits if it is given something to count with.
 
-    def __init__(self, app: ASGIApp, *, policy: GuardPolicy) -> None:
+    Around a Gradio page, install it with `guard_whole_app`.
+    """
+
+    def __init__(self, app: ASGIApp, *, policy: GuardPolicy, traffic: Traffic | None = None) -> None:
         self._app = app
         self._policy = policy
+        self._traffic = traffic
         self._security_headers = [
             (b"content-security-policy", policy.content_security_policy().encode("ascii")),
             (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
+            (b"referrer-policy", b"same-origin"),  # with no-referrer a form would name no origin either
+            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=()"),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,44 +194,78 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": self._secured(message.get("headers", ()), scope["path"])}
+                message = {**message, "headers": self._secured(message.get("headers", ()), scope)}
             await send(message)
 
         try:
-            self._check(scope)
-            body = await self._read_body(scope, receive)
+            scope, client = self._as_trusted(scope)
+            with self._limited(scope, client):
+                route = self._check(scope)
+                body = await self._read_body(scope, receive, route)
+                await self._app(scope, _replay(body, receive), send_secured)
         except _Refusal as refusal:
-            await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD")
-            return
-        if not self._policy.trusted_proxy:
-            scope = {**scope, "headers": [row for row in scope["headers"] if not _is_forwarding(row[0])]}
-        await self._app(scope, _replay(body, receive), send_secured)
+            if not started:
+                prefix = self._policy.api_prefix
+                is_for_program = prefix is not None and scope["path"].startswith(prefix)
+                await _answer(refusal, send_secured, is_head=scope["method"] == "HEAD", is_for_program=is_for_program)
 
-    def _check(self, scope: Scope) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+    def _as_trusted(self, scope: Scope) -> tuple[Scope, str]:
+        """The request with only those statements about its origin that can be believed, and its client's name."""
+        headers = scope["headers"]
+        if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
+            raise _Refusal(431, "The request has too many headers.", [(b"connection", b"close")])
+        hosts = [value for name, value in headers if name == b"host"]
         host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+        tunnel = self._policy.tunnel()
+        if host and tunnel and host["name"].lower() == tunnel:
+            return (scope := through_tunnel(scope)), name_of(scope, is_direct=False)
         if not host or not self._policy.allows_host(host["name"]):
             raise _Refusal(400, "This address is not one the server answers to.")
-        methods = self._methods(scope)
-        if not methods:
+        if self._policy.trusted_proxy:
+            return (scope := through_proxy(scope, self._policy.allows_host)), name_of(scope, is_direct=False)
+        return (scope := as_sent(scope)), name_of(scope, is_direct=True)
+
+    @contextmanager
+    def _limited(self, scope: Scope, client: str) -> Iterator[None]:
+        """Counts the request while it is answered."""
+        if self._traffic is None:
+            yield
+            return
+        is_stream = any(route.is_stream and route.matches(scope["path"], _raw(scope)) for route in self._policy.routes)
+        try:
+            with self._traffic.request(client, is_stream=is_stream, session=session_of(scope)):
+                yield
+        except TooMuch as refused:
+            retry = (b"retry-after", str(refused.retry_after_s).encode())
+            text = "Too many requests; try again later." if refused.status == 429 else "The server is busy; try again."
+            raise _Refusal(refused.status, text, [retry]) from None
+
+    def _check(self, scope: Scope) -> AllowedRoute:
+        """The route that takes the request."""
+        routes = self._routes(scope)
+        if not routes:
             raise _Refusal(404, "Not found.")
-        if scope["method"] not in methods:
-            raise _Refusal(405, "Method not allowed.", [(b"allow", ", ".join(sorted(methods)).encode())])
-        if scope["method"] not in GET and not _same_origin(scope["headers"], hosts[0]):
+        origin = _foreign_origin(scope["headers"], next(value for name, value in scope["headers"] if name == b"host"))
+        if scope["method"] == "OPTIONS" and origin is not None and any(origin in route.origins for route in routes):
+            raise _Refusal(200, "")  # its headers are the permissions that every answer gets
+        takers = [route for route in routes if scope["method"] in route.methods]
+        if not takers:
+            methods = sorted(frozenset().union(*(route.methods for route in routes)))
+            raise _Refusal(405, "Method not allowed.", [(b"allow", ", ".join(methods).encode())])
+        if scope["method"] not in GET and origin is not None and origin not in takers[0].origins:
             raise _Refusal(403, "Requests from other sites are refused.")
+        return takers[0]
 
-    def _methods(self, scope: Scope) -> frozenset[str]:
-        """The methods allowed on the path; none where the path is unknown or is written in a roundabout way."""
+    def _routes(self, scope: Scope) -> list[AllowedRoute]:
+        """The routes of the path; none where it is unknown or is written in a roundabout way."""
         path = scope["path"]
-        as_sent = scope.get("raw_path", path.encode("utf-8", "replace")).split(b"?")[0]
-        is_plain = _PATH.fullmatch(path) and not _TRAVERSAL.search(path) and as_sent == path.encode()
-        if not is_plain:
-            return frozenset()
-        return frozenset().union(*(route.methods for route in self._policy.routes if route.matches(path)))
+        if not _PATH.fullmatch(path) or _TRAVERSAL.search(path):
+            return []
+        return [route for route in self._policy.routes if route.matches(path, _raw(scope))]
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read_body(self, scope: Scope, receive: Receive, route: AllowedRoute) -> bytes:
         """The whole body, read before the application runs, so that nothing parses what is too large or too slow."""
-        limit = self._policy.max_body_bytes
+        limit = route.max_body_bytes() if route.max_body_bytes else self._policy.max_body_bytes
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
             raise _Refusal(400, "The length of the request is not a number.")
@@ -209,30 +288,68 @@ class Guard:
         except TimeoutError:
             raise _Refusal(408, "The request took too long to arrive.", [(b"connection", b"close")]) from None
 
-    def _secured(self, headers: Iterable[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+    def _secured(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
         ours = {name for name, _ in self._security_headers}
         kept = [
             (name, value)
             for name, value in headers
             if name.lower() not in ours and not name.lower().startswith(b"access-control-")
         ]
-        is_fixed = path.startswith(("/assets/", "/static/"))
+        is_fixed = scope["path"].startswith(("/assets/", "/static/"))
         if not is_fixed and not any(name.lower() == b"cache-control" for name, _ in kept):
             kept.append((b"cache-control", b"no-store"))
-        return kept + self._security_headers
+        if any(value.startswith(b"text/event-stream") for name, value in kept if name.lower() == b"content-type"):
+            kept.append((b"x-accel-buffering", b"no"))  # nginx would hold a stream back
+        return kept + self._security_headers + self._permissions(scope)
+
+    def _permissions(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """What lets a browser show the answer to the site that asked, if the route names it."""
+        origins = frozenset[str]().union(*(route.origins for route in self._routes(scope)))
+        if not origins:
+            return []
+        asked = [value for name, value in scope["headers"] if name == b"origin"]
+        vary = (b"vary", b"origin")
+        if len(asked) != 1 or asked[0].decode("latin-1") not in origins:
+            return [vary]
+        allowed = [vary, (b"access-control-allow-origin", asked[0])]
+        return allowed + (self._preflight(scope) if scope["method"] == "OPTIONS" else [])
+
+    def _preflight(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """What a browser may send next. Any header may: none carries a right but the key, which is checked."""
+        methods = frozenset[str]().union(*(route.methods for route in self._routes(scope)))
+        allowed = [
+            (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
+            (b"access-control-max-age", b"600"),
+        ]
+        wanted = [value for name, value in scope["headers"] if name == b"access-control-request-headers"]
+        if len(wanted) == 1 and len(wanted[0]) <= 2000 and _HEADER_NAMES.fullmatch(wanted[0]):
+            allowed.append((b"access-control-allow-headers", wanted[0]))
+        return allowed
 
 
-def _is_forwarding(name: bytes) -> bool:
-    return name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip", b"x-original-url", b"x-rewrite-url")
+def session_of(scope: Scope) -> str:
+    """The session that a stream belongs to, as Gradio reads it; "" if it names none."""
+    _, heartbeat, session = str(scope["path"]).partition("/heartbeat/")
+    if heartbeat:
+        return session.strip("/")
+    named = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get("session_hash", [""])
+    return named[-1]
 
 
-def _same_origin(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> bool:
-    """Whether the request names no origin (no browser sent it) or the very host and port it was sent to."""
+def _raw(scope: Scope) -> bytes:
+    """The path as it was sent."""
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return bytes(path).split(b"?")[0]
+
+
+def _foreign_origin(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> str | None:
+    """The other site that a browser sent the request for; None for a program, and for the very host and port asked."""
     origins = [value for name, value in headers if name == b"origin"]
     if not origins:
-        return True
+        return None
     scheme, separator, authority = origins[0].partition(b"://")
-    return len(origins) == 1 and bool(separator) and scheme in (b"http", b"https") and authority.lower() == host.lower()
+    is_own = bool(separator) and scheme in (b"http", b"https") and authority.lower() == host.lower()
+    return None if is_own and len(origins) == 1 else b", ".join(origins).decode("latin-1")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -248,8 +365,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _answer(refusal: _Refusal, send: Send, *, is_head: bool) -> None:
-    body = refusal.text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+async def _answer(refusal: _Refusal, send: Send, *, is_head: bool, is_for_program: bool) -> None:
+    media_type, body = refusal.body(is_for_program=is_for_program)
+    headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers + refusal.headers})
     await send({"type": "http.response.body", "body": b"" if is_head else body})

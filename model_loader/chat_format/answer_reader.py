@@ -20,10 +20,14 @@ class TextReader:
 
     Attributes:
         num_calls: how many calls of tools it has found.
+        scores_end: whether the token that ends it has a score like the others. A text's has: who scores texts counts
+            on one for every token.
 
     Raises:
         InvalidSetting: a stop string is empty.
     """
+
+    scores_end = True
 
     def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = ()) -> None:
         if not all(stop):
@@ -63,6 +67,8 @@ class TextReader:
 
 class AnswerReader(TextReader):
     """Reads one answer, telling reasoning and text apart."""
+
+    scores_end = False
 
     def __init__(
         self, chat_format: ChatML, vocabulary: Vocabulary, stop: Sequence[str] = (), opening: Opening = NO_OPENING

@@ -56,6 +56,7 @@ class ChatML:
     Attributes:
         default_system: the system message of the checkpoint's own template, "" where it has none.
         stop_ids: the ids that end an assistant's turn.
+        added_ids: the ids that no text is encoded to: control tokens and markers.
         think_start_id, think_end_id: the ids around reasoning; None where the tokenizer has none.
         can_think: whether the template knows of reasoning, so that an answer may begin with it.
         starts_thinking: whether the prompt itself opens the reasoning.
@@ -71,7 +72,9 @@ class ChatML:
         self._im_start_id = _control_id(tokenizer, IM_START)
         self._im_end_id = _control_id(tokenizer, IM_END)
         self._plain = _without_added_tokens(tokenizer)
-        self._added_ids = {token.content: token_id for token_id, token in tokenizer.get_added_tokens_decoder().items()}
+        added = tokenizer.get_added_tokens_decoder()
+        self._id_of_marker = {token.content: token_id for token_id, token in added.items()}
+        self.added_ids = frozenset(added)
         self._newline_ids = self.encode_text("\n")
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
         turn_ends = {self._im_start_id, self._im_end_id}
@@ -132,12 +135,7 @@ class ChatML:
 
     def marker_id(self, text: str) -> int | None:
         """The id of an added token; None where the tokenizer has none of that text."""
-        return self._added_ids.get(text)
-
-    @property
-    def added_ids(self) -> frozenset[int]:
-        """The ids that no text is encoded to: control tokens and markers."""
-        return frozenset(self._added_ids.values())
+        return self._id_of_marker.get(text)
 
     def opening_ids(self, opening: Opening = NO_OPENING) -> list[int]:
         """The ids that open the assistant's turn, and what is said of it already."""

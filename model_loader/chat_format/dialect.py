@@ -47,7 +47,11 @@ class Dialect(Protocol):
 
 
 class NoTools:
-    """Plain ChatML."""
+    """Plain ChatML.
+
+    Args:
+        name: of the checkpoint, for messages.
+    """
 
     supports_tools = False
     writes_json = False
@@ -60,11 +64,11 @@ class NoTools:
     def turns(self, messages: Sequence[Message], tools: ToolUse) -> list[Turn]:
         """As `Dialect` says."""
         if tools.offered:
-            raise InvalidSetting(f"{self._name} was not taught to call tools. {_REMEDY}")
+            raise InvalidSetting(f"{self._name} cannot call tools: {_REASON}")
         for position, message in enumerate(messages, start=1):
             if message.tool_calls or message.role == "tool":
                 raise InvalidSetting(
-                    f"Message {position} belongs to a call of a tool, and {self._name} was not taught them. {_REMEDY}"
+                    f"Message {position} belongs to a call of a tool, and {self._name} cannot call tools: {_REASON}"
                 )
         return plain_turns(messages)
 
@@ -79,4 +83,7 @@ class NoTools:
         return AnswerReader(self._format, self._vocabulary, stop, opening)
 
 
-_REMEDY = "Leave them out, or load a model that knows them, such as -c Qwen/Qwen3-4B."
+_REASON = (
+    "its chat template has no <tool_call> with JSON in it. Leave them out, or load a model that knows them, such as "
+    "-c Qwen/Qwen3-4B."
+)

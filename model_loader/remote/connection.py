@@ -42,6 +42,8 @@ _CLOSES_S = 5.0
 
 _TROUBLE = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 """What a request may raise; the last where a host's name cannot be one."""
+_DROPPED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""A connection that the server has just ended because it was idle looks like this; another one may do."""
 
 T = TypeVar("T")
 
@@ -100,7 +102,7 @@ class Connection:
 
     def ask(self, method: str, url: str, body: Any = None, *, timeout_s: float) -> Reply:
         """One request; any status is an answer."""
-        future = self._begin(self._ask(method, url, body, timeout_s))
+        future = self._begin(self._ask_twice(method, url, body, timeout_s))
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -163,6 +165,17 @@ class Connection:
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.aclose()
 
+    async def _ask_twice(self, method: str, url: str, body: Any, timeout_s: float) -> Reply:
+        """Once, as a rule."""
+        try:
+            return await self._ask(method, url, body, timeout_s)
+        except _DROPPED:
+            pass
+        try:
+            return await self._ask(method, url, body, timeout_s)
+        except _DROPPED as error:
+            raise self._unreachable(_why(error)) from None
+
     async def _ask(self, method: str, url: str, body: Any, timeout_s: float) -> Reply:
         limit = httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s / 3))  # it may strike in each of two steps
         try:
@@ -174,6 +187,8 @@ class Connection:
                 return Reply(self._options.where, response.status_code, response.headers, content)
         except TimeoutError:
             raise self._unreachable(f"says nothing for {timeout_s:g} s") from None
+        except _DROPPED:
+            raise
         except _TROUBLE as error:
             raise self._unreachable(_why(error)) from None
 
@@ -203,9 +218,9 @@ class Connection:
             except _TROUBLE as error:
                 if has_begun:
                     raise self._lost() from None
-                if was_dropped or not isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+                if was_dropped or not isinstance(error, _DROPPED):
                     raise self._unreachable(_why(error)) from None
-                was_dropped = True  # the server may just have ended a connection that had been idle
+                was_dropped = True
                 continue
             refusal = read_refusal(response.status_code, response.headers, content)
             pause_s = pauses.following(refusal.retry_after_s) if refusal.status in BUSY else None

@@ -176,12 +176,12 @@ _WINDOW_NUMBERS = (
 """In the words of OpenAI, vLLM, SGLang and llama.cpp; of vLLM's engine; of this program."""
 _PROMPT_NUMBERS = (
     rf"{_NUMBER} (?:tokens )?(?:from|in) the (?:input|messages|prompt)",
-    rf"prompt contains (?:at least )?{_NUMBER}",
+    rf"prompt contains {_NUMBER} (?:input )?tokens",
     rf"has {_NUMBER} input tokens",
     rf"(?:input|request|prompt|length) \((?:length )?{_NUMBER}(?: tokens)?\)",
     rf"conversation takes {_NUMBER}",
-    rf"requested {_NUMBER} tokens",
 )
+"""Not vLLM's "at least 1025": it stops counting there, and the prompt may be much longer."""
 
 
 def _first_number(text: str, patterns: Sequence[str]) -> int:

@@ -21,10 +21,13 @@ from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from model_loader.progress import LoadProgress
+from ui.chat.answer_watch import AnswerWatch
 from ui.chat.conversation import Conversation
 from ui.chat.fault import log_fault
 from ui.chat.message import MessageState, StoredMessage
 from ui.chat.receipt import make_receipt
+from ui.chat.script_watch import AnswerLanguage
+from ui.chat.settings import LANGUAGE_REQUESTS, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class AnswerStatus:
 
     Attributes:
         phase: waiting for the model to load, for its turn, for the first token, or being written.
-        ahead: its place in the queue, while it is queued.
+        ahead, waiting: its place in the queue and how many wait there, while it is queued.
         tokens_read, tokens: how much of the prompt the model has read, while it reads.
         progress: how far the load is, while it waits for it.
         thought_s: how long it has been thinking, in whole seconds, while it thinks.
@@ -59,6 +62,7 @@ class AnswerStatus:
     tokens: int = 0
     progress: LoadProgress | None = None
     thought_s: int = 0
+    waiting: int = 0
 
 
 class Answer:
@@ -67,6 +71,7 @@ class Answer:
     Attributes:
         message_id: the message it writes.
         status: what it is doing now.
+        num_tokens: what it has cost so far; measured once it has ended, before that a token for each piece.
     """
 
     def __init__(
@@ -77,12 +82,14 @@ class Answer:
         is_watched: Callable[[], bool],
         linger_s: float,
         on_end: Callable[["Answer"], None],
+        settings: Settings | None = None,
     ) -> None:
         self.conversation = conversation
         self.message_id = message_id
         self.status = AnswerStatus("reading")
+        self.num_tokens = 0
         self._source = source
-        self._settings = conversation.settings
+        self._settings = settings or conversation.settings
         self._is_watched = is_watched
         self._linger_s = linger_s
         self._on_end = on_end
@@ -90,6 +97,7 @@ class Answer:
         self._alone_since: float | None = None
         self._thinks_since: float | None = None
         self._usage_before: Usage | None = None
+        self._watch: AnswerWatch | None = None
         self._lock = threading.Lock()
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="answer", daemon=True)
@@ -141,19 +149,22 @@ class Answer:
         begun = self.conversation.find(self.message_id)
         assert begun is not None
         self._usage_before = begun.usage
+        self._watch = AnswerWatch(settings, begun)
         is_resumed = bool(begun.text or begun.reasoning)
         if not is_resumed and settings.prefill:
             self.conversation.grow(self.message_id, settings.prefill)
         text = begun.text if is_resumed else settings.prefill
         opening = Opening(text, begun.reasoning, settings.thinking)
-        system = effective_system(chat_model, settings.system)
+        system = effective_system(chat_model, settings.system, settings.language)
         messages = self._prompt(chat_model, system, sampling, opening)
         receipt = make_receipt(chat_model, system, sampling, settings.stop, settings.prefill, settings.thinking)
         self.conversation.amend(self.message_id, receipt=None if is_resumed else receipt)
         stream = chat_model.stream(messages, sampling, stop=settings.stop, opening=opening, owner=self.conversation.id)
         with contextlib.closing(stream) as events:
             for event in events:
-                self._take(event)
+                self._take(event, chat_model)
+                if self._watch.take(event):
+                    self.end_as("stopped")
                 if self._has_ended.is_set() or self._should_end():
                     return
         if not self._has_ended.is_set():
@@ -168,22 +179,26 @@ class Answer:
             self.conversation.amend(self.message_id, left_out=fitted.left_out, reads_from=reads_from)
         return fitted.messages
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: Event, chat_model: ChatSource) -> None:
         match event:
             case Waiting(ahead=ahead) if ahead:
-                self.status = AnswerStatus("queued", ahead)
+                self.status = AnswerStatus("queued", ahead, waiting=max(ahead, chat_model.activity.num_waiting))
             case Waiting(prompt_tokens_read=tokens_read, prompt_tokens=tokens):
+                self.num_tokens = tokens_read
                 if self.status.phase not in ("thinking", "writing"):
                     self.status = AnswerStatus("reading", tokens_read=tokens_read, tokens=tokens)
             case ReasoningDelta(text=text):
+                self.num_tokens += 1
                 self._thinks_since = self._thinks_since or time.monotonic()
                 self.status = AnswerStatus("thinking", thought_s=int(time.monotonic() - self._thinks_since))
                 self.conversation.grow(self.message_id, reasoning=text)
             case TextDelta(text=text):
+                self.num_tokens += 1
                 self._end_reasoning()
                 self.status = AnswerStatus("writing")
                 self.conversation.grow(self.message_id, text)
             case Finished(reason=reason, usage=usage):
+                self.num_tokens = usage.computed_tokens
                 self._end("complete", finish_reason=reason, usage=_together(self._usage_before, usage))
 
     def _end_reasoning(self) -> None:
@@ -209,14 +224,16 @@ class Answer:
             if self._has_ended.is_set():
                 return
             self._end_reasoning()
-            self.conversation.amend(self.message_id, state=state, **facts)
+            seen = self._watch.facts() if self._watch is not None else {}
+            self.conversation.amend(self.message_id, state=state, **seen, **facts)
             self._on_end(self)
             self._has_ended.set()
 
 
-def effective_system(chat_model: ChatSource, system: str | None) -> str:
-    """The system prompt that is sent: the conversation's own, or else the checkpoint's."""
-    return chat_model.default_system if system is None else system
+def effective_system(chat_model: ChatSource, system: str | None, language: AnswerLanguage | None = None) -> str:
+    """The system prompt that is sent: the conversation's own, or else the checkpoint's, and which language to use."""
+    own = chat_model.default_system if system is None else system
+    return own if language is None else "\n\n".join(filter(None, [own.strip(), LANGUAGE_REQUESTS[language]]))
 
 
 def as_prompt(system: str, said: Sequence[StoredMessage]) -> list[Message]:

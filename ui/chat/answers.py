@@ -7,11 +7,15 @@ before it begins and when it has ended. It knows no screens: it is told who watc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from ui.chat.allowance import Allowance
 from ui.chat.answer import Answer, ModelSource
+from ui.chat.answer_watch import good_part
 from ui.chat.conversation import Conversation
 from ui.chat.pace import ReadingPace
 from ui.chat.refusal import Refused
+from ui.chat.settings import Settings
 
 _PATIENCE_S = 2.0
 
@@ -24,6 +28,7 @@ class Answers:
         is_watched: whether somebody may still want an answer in this conversation.
         linger_s: seconds an answer goes on while nobody does.
         save: writes a conversation to the disk.
+        allowance: what guests may use; without one nobody is a guest.
 
     Attributes:
         pace: how fast prompts have been read so far.
@@ -35,12 +40,14 @@ class Answers:
         is_watched: Callable[[Conversation], bool],
         linger_s: float,
         save: Callable[[Conversation], object] = lambda conversation: None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.pace = ReadingPace()
         self._source = source
         self._is_watched = is_watched
         self._linger_s = linger_s
         self._save = save
+        self._allowance = allowance or Allowance()
         self._lock = threading.Lock()
         self._running: dict[str, Answer] = {}
         self._is_closed = False
@@ -93,6 +100,23 @@ class Answers:
             raise Refused("nothing_to_continue")
         return self._start(conversation, lambda: conversation.resume_answer(message_id).id)
 
+    def redo(self, conversation: Conversation, message_id: str, **changes: float) -> Answer:
+        """Begins another answer beside one, from the last character that was good in it.
+
+        Args:
+            changes: sampling settings for this one answer.
+
+        Raises:
+            Refused: as `ask` does, or there is no such answer.
+        """
+        message = conversation.find(message_id)
+        if message is None or message.role != "assistant" or message.parent_id is None:
+            raise Refused("nothing_to_repeat")
+        question_id, (text, reasoning) = message.parent_id, good_part(message)
+        settings = conversation.settings
+        settings = replace(settings, sampling={**settings.sampling, **changes})
+        return self._start(conversation, lambda: conversation.start_answer(question_id, text, reasoning).id, settings)
+
     def running(self, conversation_id: str) -> Answer | None:
         """The conversation's answer if it has not ended."""
         with self._lock:
@@ -114,10 +138,14 @@ class Answers:
             self._is_closed = True
         self.interrupt_all(timeout_s)
 
-    def interrupt_all(self, timeout_s: float) -> None:
-        """Ends every answer as interrupted, those that hang as well."""
+    def interrupt_guests(self, timeout_s: float) -> None:
+        """Ends every answer of a guest as interrupted."""
+        self.interrupt_all(timeout_s, lambda owner: self._allowance.guest_of(owner) is not None)
+
+    def interrupt_all(self, timeout_s: float, is_meant: Callable[[str], bool] = lambda owner: True) -> None:
+        """Ends every answer as interrupted, those that hang as well; or those of the owners that are meant."""
         with self._lock:
-            running = list(self._running.values())
+            running = [answer for answer in self._running.values() if is_meant(answer.conversation.owner)]
         for answer in running:
             answer.end_as("interrupted")
         deadline = time.monotonic() + timeout_s
@@ -133,9 +161,11 @@ class Answers:
 
         return self._start(conversation, begin)
 
-    def _start(self, conversation: Conversation, begin: Callable[[], str]) -> Answer:
+    def _start(self, conversation: Conversation, begin: Callable[[], str], settings: Settings | None = None) -> Answer:
         with self._lock:
             self._check(conversation)
+            asking = [answer.conversation.owner for answer in self._running.values()]
+            self._allowance.check(self._allowance.guest_of(conversation.owner), asking)
             answer = Answer(
                 self._source,
                 conversation,
@@ -143,6 +173,7 @@ class Answers:
                 is_watched=lambda: self._is_watched(conversation),
                 linger_s=self._linger_s,
                 on_end=self._forget,
+                settings=settings,
             )
             self._running[conversation.id] = answer
         answer.start()
@@ -155,6 +186,7 @@ class Answers:
             raise Refused("still_answering")
 
     def _forget(self, answer: Answer) -> None:
+        self._allowance.spend(self._allowance.guest_of(answer.conversation.owner), answer.num_tokens)
         message = answer.conversation.find(answer.message_id)
         if message is not None and message.usage is not None:
             self.pace.note(message.usage)

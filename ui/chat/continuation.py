@@ -7,7 +7,8 @@ or has failed. It knows no conversation and no widgets.
 import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
@@ -16,6 +17,8 @@ from model_loader.events import Finished, FinishReason, TextDelta, Usage
 from ui.chat.fault import log_fault
 
 logger = logging.getLogger(__name__)
+
+_ALONE_S = 10.0
 
 
 class Continuation:
@@ -31,7 +34,14 @@ class Continuation:
         fault_id: names the entry in the log when the fault is ours.
     """
 
-    def __init__(self, chat_model: ChatSource, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        chat_model: ChatSource,
+        text: str,
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        is_watched: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
         self.error = ""
@@ -39,6 +49,8 @@ class Continuation:
         self._chat_model = chat_model
         self._beginning = text
         self._sampling = sampling
+        self._is_watched = is_watched
+        self._watched_at = time.monotonic()
         self._stop = stop
         self._pieces: list[str] = []
         self._is_stopped = threading.Event()
@@ -52,6 +64,11 @@ class Continuation:
     def text(self) -> str:
         """The text as far as it is written."""
         return self._beginning + "".join(self._pieces)
+
+    @property
+    def num_tokens(self) -> int:
+        """What it has cost: measured once it has ended, until then a token for each piece."""
+        return len(self._pieces) if self.usage is None else self.usage.computed_tokens
 
     @property
     def has_ended(self) -> bool:
@@ -76,9 +93,15 @@ class Continuation:
                         self._pieces.append(event.text)
                     elif isinstance(event, Finished):
                         self.usage, self.finish_reason = event.usage, event.reason
-                    if self._is_stopped.is_set():
+                    if self._is_stopped.is_set() or self._is_left_alone():
                         return
         except ModelLoaderError as error:
             self.error = str(error)
         except Exception as error:
             self.fault_id = log_fault(logger, "Continuation failed", error)
+
+    def _is_left_alone(self) -> bool:
+        """Whether nobody has listened for a while."""
+        if self._is_watched():
+            self._watched_at = time.monotonic()
+        return time.monotonic() - self._watched_at > _ALONE_S

@@ -8,44 +8,16 @@ count of what has not been saved. All methods may be called from any thread. It 
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ui.chat.message import StoredMessage, new_id
+from ui.chat.settings import Settings as Settings
 
 _MAX_TITLE_CHARS = 80
 _MARKS = re.compile(r"\*\*|__|~~|`+")
 """Markdown's marks inside a line; a single star or underscore may be meant as itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How the answers of one conversation are made.
-
-    Attributes:
-        system: the system prompt; None takes the model's own.
-        sampling: sampling settings that differ from the model's defaults, by the names of `Sampling`.
-        stop: texts that end an answer.
-        prefill: how every answer has to begin.
-        thinking: whether the model thinks first; None leaves it to the model.
-    """
-
-    system: str | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    stop: tuple[str, ...] = ()
-    prefill: str = ""
-    thinking: bool | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """What is not as the model has it, as JSON can hold it."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, (), "", {})}
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "Settings":
-        """The settings that `as_json` gave; names that are not known are left out."""
-        known = {name: value for name, value in values.items() if name in {each.name for each in fields(cls)}}
-        return cls(**{**known, "stop": tuple(known.get("stop", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +175,11 @@ class Conversation:
             together = self._children[chosen.parent_id]
             return tuple(one for one in together if self._messages[one].role == chosen.role)
 
+    def tree(self) -> tuple[ConversationRecord, tuple[StoredMessage, ...]]:
+        """The record, and the messages of all branches, parents before children, each as far as it is written."""
+        with self._lock:
+            return self._record, tuple(map(self._current, self._messages))
+
     @property
     def can_bring_back(self) -> bool:
         """Whether `bring_back` would show something."""
@@ -222,18 +199,25 @@ class Conversation:
             is_answer = old.role == "assistant"
             return self._add(StoredMessage(old.role, text, parent_id=old.parent_id, is_edited=is_answer))
 
-    def start_answer(self, question_id: str) -> StoredMessage:
-        """Puts an empty streaming answer under the question and makes it the head."""
+    def start_answer(self, question_id: str, text: str = "", reasoning: str = "") -> StoredMessage:
+        """Puts a streaming answer under the question, empty or begun, and makes it the head."""
         with self._lock:
             parent_id = self._messages[question_id].id
-            message = self._add(StoredMessage("assistant", parent_id=parent_id, state="streaming"))
+            message = self._add(StoredMessage("assistant", text, parent_id, state="streaming", reasoning=reasoning))
             self._growing[message.id] = ([], [])
             return message
 
     def resume_answer(self, message_id: str) -> StoredMessage:
         """Lets an answer that has ended grow again."""
         with self._lock:
-            message = replace(self._current(message_id), state="streaming", error="", fault_id=None, finish_reason=None)
+            again: dict[str, Any] = {
+                "error": "",
+                "fault_id": None,
+                "finish_reason": None,
+                "loops_at": 0,
+                "loops_in_reasoning": False,
+            }
+            message = replace(self._current(message_id), state="streaming", drifted_from="", drifted_at=0, **again)
             self._messages[message_id] = message
             self._growing[message_id] = ([], [])
             self._changed(message_id)
@@ -262,6 +246,20 @@ class Conversation:
                 del self._growing[message_id]
                 self._record = replace(self._record, used=time.time())
             self._changed(message_id)
+
+    def accept(self, message_id: str) -> None:
+        """Takes away the marks that an answer repeats itself or has left its language: it is kept as it is."""
+        with self._lock:
+            if message_id in self._messages and message_id not in self._growing:
+                old = self._messages[message_id]
+                marks: dict[str, Any] = {
+                    "loops_at": 0,
+                    "loops_in_reasoning": False,
+                    "drifted_from": "",
+                    "drifted_at": 0,
+                }
+                self._messages[message_id] = replace(old, **marks)
+                self._changed(message_id)
 
     def choose(self, message_id: str) -> bool:
         """Shows the branch through this message, down to where it was left; False if it is not here."""

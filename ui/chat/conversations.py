@@ -10,11 +10,12 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ui.chat.conversation import Conversation, ConversationRecord, Settings, title_of
 from ui.chat.database import Database, Found
+from ui.chat.export import Tree
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.refusal import Refused
 from ui.chat.rows import with_known_heads
@@ -209,6 +210,38 @@ class Conversations:
                 conversation.let_go()
                 self._forget(conversation.id)
             self.database.delete_owner(owner)
+
+    def trees(self, owner: str) -> Iterator[Tree]:
+        """All of the owner's conversations that are not in the trash, in the order of the list, as they are saved."""
+        self.save_all()
+        for found in self.listing(owner, limit=self.limits.max_conversations_per_owner):
+            yield found.record, self.database.messages(found.record.id)
+
+    def take_in(self, owner: str, read: Callable[[], Iterable[Tree]]) -> list[str]:
+        """Keeps conversations from elsewhere beside all others, or none of them; returns their ids.
+
+        Args:
+            read: called twice, to look at all of them before the first is kept. Their ids have to be new.
+
+        Raises:
+            Refused: there is no room; nothing makes room for them. Whatever `read` raises.
+        """
+        sizes = [record.num_bytes for record, _messages in read()]
+        limits = self.limits
+        if self.database.num_conversations(owner) + len(sizes) > limits.max_conversations_per_owner:
+            raise Refused("too_many", limits.max_conversations_per_owner)
+        if max(sizes, default=0) > 2 * limits.max_conversation_bytes:
+            raise Refused("conversation_full", limits.max_conversation_bytes)
+        is_over = self.database.num_bytes(owner) + sum(sizes) > limits.max_bytes_per_owner
+        if is_over or self.database.num_bytes() + sum(sizes) > limits.max_bytes:
+            raise Refused("history_full", limits.max_bytes_per_owner)
+        kept, now = [], time.time()
+        for record, messages in read():
+            keeps_date = limits.keeps_days is None and len(sizes) > 1  # otherwise it could be deleted as unused at once
+            used = min(record.used, now) if keeps_date else now
+            self.database.save(replace(record, owner=owner, used=used, deleted=None), messages)
+            kept.append(record.id)
+        return kept
 
     # Settings with a name
 

@@ -8,6 +8,7 @@ refused. `Database.in_memory()` is the same without a file. It knows no limits, 
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -236,6 +237,13 @@ class Database:
         """The owner's settings by their names, in alphabetical order."""
         rows = self._read("SELECT name, settings FROM presets WHERE owner = ? ORDER BY name", (owner,))
         return {name: read_settings(settings) for name, settings in rows}
+
+    def owner_key(self) -> bytes:
+        """A secret of this file's, made when it is first asked for: ids of owners are derived with it."""
+        with self._write() as connection:
+            connection.execute("INSERT OR IGNORE INTO facts VALUES ('owner_key', ?)", (secrets.token_hex(32),))
+            (key,) = connection.execute("SELECT value FROM facts WHERE name = 'owner_key'").fetchone()
+        return bytes.fromhex(key)
 
     def close(self) -> None:
         """Closes the file in order. May be called twice."""

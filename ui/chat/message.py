@@ -36,6 +36,10 @@ class StoredMessage:
         fault_id: names the entry in the program's log that says more; None unless the fault is ours.
         left_out: how many of the oldest messages the model did not get to read, for want of room.
         reads_from: id of the oldest message that the model did read; None when it read them all.
+        loops_at: from which character on it only repeats what stands before; 0 while it does not.
+        loops_in_reasoning: whether that is its reasoning rather than its text.
+        drifted_from: the language that it was to be in and has left; "" while it has not.
+        drifted_at: at which character that was.
         is_edited: whether a user wrote or changed this answer.
         receipt: how the answer was made; None of what a user wrote.
         created: Unix time in seconds.
@@ -54,6 +58,10 @@ class StoredMessage:
     finish_reason: FinishReason | None = None
     left_out: int = 0
     reads_from: str | None = None
+    loops_at: int = 0
+    loops_in_reasoning: bool = False
+    drifted_from: str = ""
+    drifted_at: int = 0
     is_edited: bool = False
     receipt: Receipt | None = None
     created: float = field(default_factory=time.time)
@@ -87,6 +95,10 @@ _FACTS = (
     "finish_reason",
     "left_out",
     "reads_from",
+    "loops_at",
+    "loops_in_reasoning",
+    "drifted_from",
+    "drifted_at",
     "is_edited",
     "receipt",
 )

@@ -13,6 +13,11 @@ Reason = Literal[
     "nothing_to_repeat",
     "no_conversation",
     "closing",
+    "nothing_to_export",
+    "export_too_large",
+    "busy",
+    "tokens_spent",
+    "enough_at_once",
 ]
 
 

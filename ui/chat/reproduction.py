@@ -48,6 +48,11 @@ class Reproduction:
         return "".join(self._pieces)
 
     @property
+    def num_tokens(self) -> int:
+        """About how many it has cost."""
+        return len(self._pieces)
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing more will come."""
         return not self._thread.is_alive()

@@ -121,7 +121,7 @@ class _Chat:
             prompt = self._prompt(talk.earlier_questions())
         commands = Commands(talk, self._notices, lambda what: _is_confirmed(asking, what))
         is_leaving = False
-        with keyboard_at_rest() if isinstance(prompt, EditingPrompt) else contextlib.nullcontext():
+        with keyboard_at_rest(as_editor=True) if isinstance(prompt, EditingPrompt) else contextlib.nullcontext():
             while not self._signals.must_end:
                 try:
                     entry = prompt.ask(talk.label, self._draft or "")

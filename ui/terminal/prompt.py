@@ -102,15 +102,21 @@ class LinePrompt:
 
 
 @contextlib.contextmanager
-def keyboard_at_rest() -> Iterator[None]:
-    """Keys are not echoed meanwhile, where they would end up inside an answer; the next prompt gets them."""
-    number = sys.stdin.fileno()
+def keyboard_at_rest(*, as_editor: bool = False) -> Iterator[None]:
+    """Keys are not echoed meanwhile, where they would end up inside an answer; the next prompt gets them.
+
+    Args:
+        as_editor: whether that prompt is an `EditingPrompt`, which wants the keys as they are.
+    """
     if termios is None or not sys.stdin.isatty():
         yield
         return
+    number = sys.stdin.fileno()
     before = termios.tcgetattr(number)
     silent = [*before]
     silent[3] &= ~(termios.ECHO | termios.ICANON)
+    if as_editor:
+        silent[0] &= ~termios.ICRNL
     termios.tcsetattr(number, termios.TCSANOW, silent)
     try:
         yield

@@ -7,11 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import gradio as gr
+
 from model_loader.errors import InvalidSetting
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations
+from ui.chat.message import new_id
 from ui.chat.refusal import Refused
 from ui.web.fragments import Fragment, fill
+from ui.web.login.gate import login_in
 from ui.web.strings import Language, say
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -23,6 +27,30 @@ class View:
 
     owner: str
     conversation_id: str
+
+
+def owner_in(request: gr.Request, kept: Any) -> str:
+    """Whose conversations a request is about: those of the account, or else of the id that its browser keeps."""
+    login = login_in(_scope(request))
+    if login is not None and login.owner is not None:
+        return login.owner
+    return kept if is_id(kept) else new_id()
+
+
+def guest_in(request: gr.Request) -> str | None:
+    """As which guest a request is counted; None for the host, and where the page is for this machine alone."""
+    scope = _scope(request)
+    if "login" not in scope:
+        return None
+    login = login_in(scope)
+    if login is not None:
+        return login.guest
+    return str(scope["client"][0]) if scope.get("client") else "?"
+
+
+def _scope(request: gr.Request) -> dict[str, Any]:
+    scope = getattr(getattr(request, "request", None), "scope", None)
+    return scope if isinstance(scope, dict) else {}
 
 
 def is_id(value: Any) -> bool:
@@ -51,8 +79,12 @@ def notice(language: Language, error: Refused | InvalidSetting) -> Fragment:
     """Why something was not done, for the line above the composer."""
     if isinstance(error, InvalidSetting):
         return fill("notice", reason="invalid", text=str(error))
-    limit = "" if error.limit is None else f"{error.limit:,}"
-    return fill("notice", reason=error.reason, text=say(language, f"refused_{error.reason}", limit=limit))
+    return fill("notice", reason=error.reason, text=refused_text(language, error))
+
+
+def refused_text(language: Language, error: Refused) -> str:
+    """Why something was not done, as a sentence."""
+    return say(language, f"refused_{error.reason}", limit="" if error.limit is None else f"{error.limit:,}")
 
 
 def clean(text: Any) -> str:

@@ -6,15 +6,17 @@ offered is decided by the brand line, which says what kind of model there is (se
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import gradio as gr
 
 from model_loader.errors import InvalidSetting
+from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.continuation import Continuation
-from ui.web.access import clean
+from ui.chat.refusal import Refused
+from ui.web.access import clean, guest_in, notice
 from ui.web.fragments import Fragment, fill
 from ui.web.panel import read_settings
 from ui.web.strings import Language, say
@@ -29,8 +31,15 @@ _MAX_UNDO_CHARS = 1_000_000
 class CompletionHandlers:
     """What a click in this mode does. All methods may be called from any thread."""
 
-    def __init__(self, load: ModelSource) -> None:
+    def __init__(
+        self,
+        load: ModelSource,
+        allowance: Allowance | None = None,
+        is_listening: Callable[[str], bool] = lambda tab: True,
+    ) -> None:
         self._load = load
+        self._allowance = allowance or Allowance()
+        self._is_listening = is_listening
         self._lock = threading.Lock()
         self._running: dict[str, Continuation] = {}
 
@@ -42,15 +51,20 @@ class CompletionHandlers:
         if chat_model is None or not text:
             return earlier, ""
         try:
+            self._allowance.know(tab_of(request), guest_in(request))
+            with self._lock:
+                writing = [tab for tab, one in self._running.items() if not one.has_ended]
+            self._allowance.check(guest_in(request), writing)
             kept = read_settings(settings, chat_model)
             sampling = chat_model.default_sampling.changed(**(kept.sampling if kept else {}))
-        except InvalidSetting as error:
-            return earlier, fill("failure", text=str(error))
-        continuation = Continuation(chat_model, text, sampling)
+        except (Refused, InvalidSetting) as error:
+            return earlier, notice(language, error)
+        tab = tab_of(request)
+        continuation = Continuation(chat_model, text, sampling, is_watched=lambda: self._is_listening(tab))
         with self._lock:
-            if not self._may_start(tab_of(request)):
+            if not self._may_start(tab):
                 return earlier, fill("failure", text=say(language, "refused_still_answering", limit=""))
-            self._running[tab_of(request)] = continuation
+            self._running[tab] = continuation
         continuation.start()
         return _undoable([*earlier, text]), fill("live", text=say(language, "writing"))
 
@@ -68,6 +82,7 @@ class CompletionHandlers:
         """The line below once it has ended: what it cost, or why it failed."""
         with self._lock:
             continuation = self._running.pop(tab_of(request), None)
+        self._settle(tab_of(request), continuation)
         return "" if continuation is None else _facts(request_language(request), continuation)
 
     def stop(self, request: gr.Request) -> None:
@@ -87,12 +102,17 @@ class CompletionHandlers:
         """The tab was closed: nobody can see how its text goes on."""
         self.stop(request)
         with self._lock:
-            self._running.pop(tab_of(request), None)
+            continuation = self._running.pop(tab_of(request), None)
+        self._settle(tab_of(request), continuation)
+
+    def _settle(self, tab: str, continuation: Continuation | None) -> None:
+        if continuation is not None:
+            self._allowance.spend(self._allowance.guest_of(tab), continuation.num_tokens)
 
     def _may_start(self, tab: str) -> bool:
         ended = [one for one, continuation in self._running.items() if continuation.has_ended]
         for one in ended:
-            del self._running[one]
+            self._settle(one, self._running.pop(one))
         return tab not in self._running and len(self._running) < _MAX_RUNNING
 
 

@@ -13,13 +13,22 @@ from typing import Any
 import gradio as gr
 
 from model_loader.errors import InvalidSetting
+from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.conversations import Conversations
-from ui.chat.message import new_id
 from ui.chat.refusal import Refused
-from ui.web.access import View, checked_conversation, clean, is_id, notice, shown_conversation
+from ui.web.access import (
+    View,
+    checked_conversation,
+    clean,
+    guest_in,
+    is_id,
+    notice,
+    owner_in,
+    shown_conversation,
+)
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
 from ui.web.strings import say
@@ -30,6 +39,8 @@ _LOOK_S = 0.03
 _YIELD_S = 0.1
 _LOAD_LOOK_S = 0.25
 _NO_NOTICE = ""
+_REDO = ("redo", "penalty", "warmer")
+"""Another answer from the last good character: as it is set, with a penalty on repetition, at a higher temperature."""
 NEW_CONVERSATION = "new"
 """What the browser asks for instead of an id to begin a conversation."""
 
@@ -37,11 +48,19 @@ NEW_CONVERSATION = "new"
 class Handlers:
     """The page's handlers over one store of conversations and one model on its way."""
 
-    def __init__(self, load: ModelSource, conversations: Conversations, answers: Answers, tabs: Tabs) -> None:
+    def __init__(
+        self,
+        load: ModelSource,
+        conversations: Conversations,
+        answers: Answers,
+        tabs: Tabs,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._load = load
         self._conversations = conversations
         self._answers = answers
         self._tabs = tabs
+        self._allowance = allowance or Allowance()
 
     # Coming and going
 
@@ -50,7 +69,8 @@ class Handlers:
 
         Returns the view, the conversation's id for the browser to keep, the bar that offers undo, and a notice.
         """
-        owner = owner if is_id(owner) else new_id()
+        owner = owner_in(request, owner)
+        self._allowance.know(owner, guest_in(request))
         try:
             conversation = self._find_or_create(owner, conversation_id, tab_of(request))
         except Refused as refused:
@@ -161,6 +181,11 @@ class Handlers:
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
                 self._answers.resume(conversation, message_id)
+            elif action in _REDO:
+                self._answers.redo(conversation, message_id, **self._changes(conversation, action))
+            elif action == "keep":
+                conversation.accept(message_id)
+                self._conversations.save(conversation)
             elif action == "choose":
                 self._check_idle(conversation)
                 conversation.choose(message_id)
@@ -237,6 +262,16 @@ class Handlers:
             return gr.skip()
         conversation.put_away(question.parent_id)
         return question.text
+
+    def _changes(self, conversation: Conversation, action: str) -> dict[str, float]:
+        """What is changed of the sampling so that an answer does not loop again."""
+        chat_model = self._load.chat_model
+        if action == "redo" or chat_model is None:
+            return {}
+        now = chat_model.default_sampling.changed(**conversation.settings.sampling)
+        if action == "penalty":
+            return {"repetition_penalty": min(now.repetition_penalty + 0.15, 1.5)}
+        return {"temperature": min(max(now.temperature, 0.5) + 0.4, 1.5)}
 
     def _check_idle(self, conversation: Conversation) -> None:
         if self._answers.running(conversation.id) is not None:

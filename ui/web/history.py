@@ -18,6 +18,7 @@ from ui.chat.refusal import Refused
 from ui.web.access import View, clean, is_id, notice
 from ui.web.fragments import Fragment, fill, join
 from ui.web.strings import Language, say
+from ui.web.transfer import lay_out_transfer
 from ui.web.wiring import I18N, LIGHT, request_language
 
 _PAGE = 60
@@ -140,7 +141,9 @@ def lay_out_history() -> dict[str, Any]:
             elem_id="history-search",
         )
         listed = gr.Markdown("", elem_id="history-list")
+        transfer = lay_out_transfer()
         with gr.Row(elem_id="history-foot"):
+            gr.Button(I18N("transfer"), elem_id="to-transfer", size="sm")
             gr.Button(I18N("trash"), elem_id="to-trash", size="sm")
             gr.Button(I18N("back_to_list"), elem_id="from-trash", size="sm")
             gr.Button(I18N("empty_trash"), elem_id="empty-trash", size="sm")
@@ -151,7 +154,7 @@ def lay_out_history() -> dict[str, Any]:
         for name in ("history_action", "target_id", "target_text", "place", "pages")
     }
     triggers = {name: gr.Button(name, visible="hidden", elem_id=f"do-{name}") for name in ("list", "history")}
-    return {"search": search, "listed": listed, **hidden, **triggers}
+    return {"search": search, "listed": listed, "transfer": transfer, **hidden, **triggers}
 
 
 def wire_history(

@@ -8,31 +8,35 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from model_loader.background_load import BackgroundLoad
-from model_loader.errors import InvalidSetting
 from model_loader.model_menu import ModelMenu
+from ui.addresses import listen, names_of
+from ui.chat.allowance import Allowance
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations, StoreLimits
 from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
-from ui.guard import PAGE_ROUTES, POST, AllowedRoute, GuardPolicy, guard_whole_app
+from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
-from ui.web.event_check import EventCheck
+from ui.web.events import Events
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers
+from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
 from ui.web.model_menu import ModelMenuHandlers
 from ui.web.options import PageOptions
@@ -41,16 +45,37 @@ from ui.web.presets import PresetHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
 from ui.web.sessions import keep_sessions_lean
+from ui.web.sharing import Sharing
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
+from ui.web.transfer import TransferHandlers
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
 _END_S = 8.0
 _ANSWERS_END_S = 2.0
+_API_ENDS_S = 2.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+
+
+class MountedApi(Protocol):
+    """An API that is served on the page's port.
+
+    Attributes:
+        needs_key: whether it answers only to those who bring a key.
+        routes: as Starlette takes them.
+        guarded: what the guard lets through to them.
+        prefix: of its paths.
+    """
+
+    needs_key: bool
+    routes: Sequence[Any]
+    guarded: tuple[AllowedRoute, ...]
+    prefix: str
+
+    def drain(self, timeout_s: float) -> None:
+        """Refuses what is new and waits for running answers, for so long at most."""
 
 
 class ServedPage:
@@ -67,28 +92,36 @@ class ServedPage:
         load: BackgroundLoad,
         options: PageOptions,
         menu: ModelMenu | None = None,
+        api: MountedApi | None = None,
         *,
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
-        self.tabs = Tabs(max_shown)
         self.has_saved = False
-        _check_port(options)
+        is_closed = options.is_shared or options.needs_login
+        self._api = api if api is None or api.needs_key or not is_closed else None  # never open to strangers
+        listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
         self.conversations = _open_conversations(options, self._is_open)
-        self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save)
+        passes = frozenset(route.path for route in (self._api.guarded if self._api else ()))
+        self.sharing = Sharing(options, self.conversations.database.owner_key, passes, self._end_guests)
+        self.tabs = Tabs(max_shown, self.sharing.traffic.is_listening)
+        allowance = Allowance(options.sharing.guest_tokens, options.sharing.max_guests)
+        self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save, allowance)
         self._load = load
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
         may_switch = menu is not None and options.may_switch_model
         self.blocks = build_page(
             PageHandlers(
-                Handlers(load, self.conversations, self.answers, self.tabs),
+                Handlers(load, self.conversations, self.answers, self.tabs, allowance),
                 HistoryHandlers(self.conversations, self.answers),
                 MeterHandlers(load, self.conversations, self.answers),
                 PresetHandlers(load, self.conversations),
-                ReceiptHandlers(load, self.conversations),
-                CompletionHandlers(load),
+                ReceiptHandlers(load, self.conversations, allowance),
+                CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
+                TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
-            )
+            ),
+            is_remote=options.is_remote,
         )
         keep_sessions_lean()
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
@@ -97,6 +130,9 @@ class ServedPage:
 
     def close(self) -> None:
         """Ends answers as interrupted, lets the streams show it, and closes the port and the model. Takes seconds."""
+        if self._api is not None:
+            self._api.drain(_API_ENDS_S)
+        self.sharing.close()
         self.answers.close(_ANSWERS_END_S)
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
@@ -115,17 +151,24 @@ class ServedPage:
         """Its reader may be looking at another conversation, and wants to find it answered on return."""
         return self.tabs.is_here(conversation.owner)
 
-    def _num_values(self) -> dict[int, int]:
-        return {number: len(event.inputs) for number, event in self.blocks.fns.items()}
+    def _end_guests(self) -> None:
+        self.answers.interrupt_guests(_ANSWERS_END_S)
 
-    def _has_joined(self, session: str) -> bool:
-        return session in self.blocks._queue.pending_messages_per_session
+    def _within_guard(self, app: ASGIApp) -> ASGIApp:
+        queue = self.blocks._queue
+        events = Events(
+            lambda: {index: len(event.inputs) for index, event in self.blocks.fns.items()},
+            lambda session: len(queue.pending_event_ids_session.get(session, ())),
+            lambda session: session in queue.pending_messages_per_session,
+        )
+        return self.sharing.around(events.around(app))
 
     def _open_port(self, options: PageOptions) -> str:
+        policy = page_policy(options, os.environ, self._api, self.sharing.link_name)
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
             server_port=options.server_port,
-            inbrowser=options.inbrowser,
+            inbrowser=False,  # it would open the page without the link for its host
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -142,17 +185,18 @@ class ServedPage:
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
             app_kwargs={
-                "lifespan": guard_whole_app(page_policy(options, os.environ)),
-                "middleware": [
-                    Middleware(EventCheck, num_values=self._num_values, has_joined=self._has_joined),
-                    Middleware(EarlyScript),
-                ],
+                "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
+                "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
+                "routes": [*self._api.routes] if self._api is not None else [],
+                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
-            head=page_head(),
+            head=page_head(has_login=options.needs_login or options.is_shared),
         )
+        if options.inbrowser:
+            webbrowser.open(self.sharing.host_link(url))
         return url
 
 
@@ -168,18 +212,22 @@ def _open_conversations(options: PageOptions, is_open: Callable[[str], bool]) ->
     return Conversations(is_open, limits, Database(options.history))
 
 
-def launch_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> ServedPage:
+def launch_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> ServedPage:
     """Opens the port, then begins to load the model.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
     """
-    page = ServedPage(load, options, menu)
+    page = ServedPage(load, options, menu, api)
     load.start()
     return page
 
 
-def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None) -> int:
+def serve_page(
+    load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
+) -> int:
     """Serves the page until SIGINT, SIGTERM or SIGHUP; a second one ends it at once. Returns the exit status.
 
     Raises:
@@ -196,8 +244,11 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
         signal.signal(number, end)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, end)
-    page = launch_page(load, options, menu)
+    page = launch_page(load, options, menu, api)
     _say(f"The page is at {page.url}")
+    page.sharing.announce(page.url, _say)
+    if api is not None:
+        _say(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}")
     for line in _history_lines(page.conversations.database):
         _say(line)
     printer = LoadPrinter(load, _say)
@@ -212,38 +263,35 @@ def serve_page(load: BackgroundLoad, options: PageOptions, menu: ModelMenu | Non
     return 0
 
 
+async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
+    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
+    return PlainTextResponse("Not found.", 404)
+
+
 def _say(line: str) -> None:
     """To the terminal, if there still is one: the page goes on without it."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
 
 
-def page_head() -> str:
-    """What goes into the page's head: `static/head.html` with style and script in their places.
+def page_head(*, has_login: bool = False) -> str:
+    """What goes into the page's head: `static/head.html` with style and script in their places, and the login's line.
 
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("app.css", "page.js"))
     head = (STATIC / "head.html").read_text(encoding="utf-8")
-    head = head.replace("<!-- app.css -->", f"<style>\n{style}</style>")
-    return head.replace("<!-- page.js -->", f"<script>\n{script}</script>")
+    for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
+        content = (STATIC / name).read_text(encoding="utf-8")
+        head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
+    return head + ((STATIC / "login.html").read_text(encoding="utf-8") if has_login else "")
 
 
-def _check_port(options: PageOptions) -> None:
-    """Says what is wrong before Gradio does: it would name no remedy and leave a socket open."""
-    host = options.server_name.strip("[]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, options.server_port), family=family).close()
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise InvalidSetting(
-            f"The page cannot listen on {options.server_name} with --server-port {options.server_port}: "
-            f"{why}. Stop the program that does, or give another --server-port or --server-name."
-        ) from None
-
-
-def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPolicy:
+def page_policy(
+    options: PageOptions,
+    environment: Mapping[str, str],
+    api: MountedApi | None = None,
+    link_name: Callable[[], str | None] = lambda: None,
+) -> GuardPolicy:
     """What the guard lets through to this page: its routes, and the names it is reached by.
 
     On a Hugging Face Space and in a ModelScope Studio the page stands in a frame, behind a proxy that speaks https.
@@ -253,15 +301,21 @@ def page_policy(options: PageOptions, environment: Mapping[str, str]) -> GuardPo
     if environment.get("MODELSCOPE_ENVIRONMENT") == "studio":
         hosts += ["*.modelscope.cn", "*.ms.show"]
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
-    if options.server_name in _ANY_ADDRESS:
-        hosts += [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
-    else:
-        hosts.append(options.server_name)
+    hosts += names_of(options.server_name)
+    proxied = options.sharing.trusted_proxy
+    hosts += [proxied] if proxied is not None else []
     return GuardPolicy(
-        routes=(*PAGE_ROUTES, AllowedRoute("/gradio_api/run/predict", POST)),  # events without a queue
+        routes=(
+            *PAGE_ROUTES,
+            AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
+            *(LOGIN_ROUTES if options.is_shared or options.needs_login else ()),
+            *(api.guarded if api is not None else ()),
+        ),
         allowed_hosts=tuple(hosts),
         frame_ancestors=frames,
-        trusted_proxy=bool(frames),
+        trusted_proxy=bool(frames) or proxied is not None,
+        tunnel=link_name,
+        api_prefix=api.prefix if api is not None else None,
     )
 
 
@@ -273,13 +327,3 @@ def _history_lines(database: Database) -> list[str]:
     if database.set_aside is not None:
         lines.append(f"The file that was there is damaged; it was set aside as {database.set_aside}")
     return lines
-
-
-def _own_addresses() -> list[str]:
-    """The addresses that this machine would use to reach others; nothing is sent to find them."""
-    found = []
-    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((elsewhere, 9))
-            found.append(str(probe.getsockname()[0]))
-    return found

@@ -54,7 +54,7 @@ class MeterHandlers:
     ) -> PromptCost:
         edited = conversation.find(edited_id) if is_id(edited_id) else None
         path = conversation.path() if edited is None else conversation.path_to(edited.id)[:-1]
-        prompt = as_prompt(effective_system(chat_model, settings.system), path)
+        prompt = as_prompt(effective_system(chat_model, settings.system, settings.language), path)
         sampling = chat_model.default_sampling.changed(**settings.sampling)
         opening = Opening(settings.prefill, thinking=settings.thinking)
         return chat_model.measure([*prompt, Message("user", text)], sampling, opening=opening, owner=conversation.id)

@@ -1,11 +1,11 @@
 """What the user asks of the page; its defaults are the ones that the command line quotes. Imports no gradio."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_loader.errors import InvalidSetting
-
-_LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
+from ui.addresses import check_address, is_local
+from ui.web.login.options import SharingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,9 @@ class PageOptions:
         allow_model_switch: whether the page may exchange the model although others can reach it.
         history: the file that keeps conversations; None keeps them in memory.
         keep_days: days after which an unused conversation is deleted; None keeps it.
+        sharing: who may come from elsewhere, and how.
         linger_s: seconds that an answer goes on after the last tab that shows it was closed.
+        is_remote: whether a server elsewhere answers, so that what is written leaves this program.
 
     Raises:
         InvalidSetting: a value is out of range.
@@ -32,17 +34,27 @@ class PageOptions:
     allow_model_switch: bool = False
     history: Path | None = None
     keep_days: float | None = None
+    sharing: SharingOptions = field(default_factory=SharingOptions)
+    is_remote: bool = False
 
     @property
     def may_switch_model(self) -> bool:
         """Whether the page may exchange the model: where only this machine reaches it, or when that was allowed."""
-        return self.allow_model_switch or self.server_name.strip("[]") in _LOCAL_NAMES
+        return self.allow_model_switch or not self.is_shared
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the users of this machine can reach the page."""
+        sharing = self.sharing
+        return sharing.link or sharing.trusted_proxy is not None or not is_local(self.server_name)
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether the page asks who comes."""
+        return self.sharing.has_accounts or (self.is_shared and not self.sharing.is_public)
 
     def __post_init__(self) -> None:
-        if not self.server_name.strip() or any(each.isspace() or each == "/" for each in self.server_name):
-            raise InvalidSetting(f"--server-name is {self.server_name!r}; give an address such as 127.0.0.1.")
-        if not 1 <= self.server_port <= 65_535:
-            raise InvalidSetting(f"--server-port is {self.server_port}; give a number from 1 to 65,535.")
+        check_address(self.server_name, self.server_port)
         if self.keep_days is not None and not 0 < self.keep_days <= 36_500:
             raise InvalidSetting(f"--keep-days is {self.keep_days:g}; give days above 0, up to 36,500.")
         if not 0 <= self.linger_s <= 3600:

@@ -24,6 +24,8 @@ from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
 from ui.web.receipts import ReceiptHandlers
 from ui.web.shield import shield_handlers
 from ui.web.strings import STARTERS, say
+from ui.web.transfer import TransferHandlers, wire_transfer
+from ui.web.watch_strings import LANGUAGE_NAMES
 from ui.web.wiring import I18N, LIGHT, STREAM
 
 
@@ -37,6 +39,7 @@ class PageHandlers:
     presets: PresetHandlers
     receipts: ReceiptHandlers
     completion: CompletionHandlers
+    transfer: TransferHandlers
     model_menu: ModelMenuHandlers | None = None
 
 
@@ -77,6 +80,8 @@ class _Parts:
     stop_strings: gr.Textbox
     prefill: gr.Textbox
     thinks: gr.Checkbox
+    answer_in: gr.Radio
+    stops_loops: gr.Checkbox
     sliders: list[gr.Slider]
     reset: gr.Button
     triggers: dict[str, gr.Button]
@@ -86,13 +91,18 @@ class _Parts:
     def settings(self) -> list[Any]:
         """The side panel as `read_settings` takes it."""
         steering = [self.system, self.seed, self.stop_strings, self.prefill, self.thinks]
-        return [self.is_filled, *steering, *self.sliders]
+        return [self.is_filled, *steering, self.answer_in, self.stops_loops, *self.sliders]
 
 
-def build_page(handlers: PageHandlers) -> gr.Blocks:
-    """The whole page; nothing in here takes time."""
+def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
+    """The whole page; nothing in here takes time.
+
+    Args:
+        handlers: what its events do.
+        is_remote: whether a server elsewhere answers; the page says so.
+    """
     with gr.Blocks(title=say("en", "title"), fill_height=True, analytics_enabled=False) as page:
-        parts = _lay_out(has_model_menu=handlers.model_menu is not None)
+        parts = _lay_out(has_model_menu=handlers.model_menu is not None, is_remote=is_remote)
         attached = _wire_coming_and_going(page, parts, handlers.conversation)
         if handlers.model_menu is not None:
             wire_model_menu(
@@ -105,6 +115,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
         _wire_looking(parts, handlers.conversation)
         _wire_telling(parts, handlers)
         wire_history(parts.history, parts.view, parts.trashed, parts.storage, handlers.history)
+        wire_transfer(parts.history["transfer"], parts.view, parts.notice, parts.trashed, handlers.transfer)
         attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
         wire_presets(parts.presets, parts.view, parts.notice, parts.settings, parts.reset, handlers.presets)
         wire_completion(page, parts.completion, parts.settings, handlers.completion)
@@ -112,7 +123,7 @@ def build_page(handlers: PageHandlers) -> gr.Blocks:
     return page
 
 
-def _lay_out(*, has_model_menu: bool) -> _Parts:
+def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
     hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
     for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
@@ -130,7 +141,7 @@ def _lay_out(*, has_model_menu: bool) -> _Parts:
         storage = gr.Markdown("", elem_id="storage")
         with gr.Column(elem_id="welcome"):
             gr.Markdown(I18N("greeting"), elem_id="greeting")
-            gr.Markdown(I18N("greeting_more"), elem_id="greeting-more")
+            gr.Markdown(I18N("greeting_remote") if is_remote else I18N("greeting_more"), elem_id="greeting-more")
             with gr.Row(elem_id="starters"):
                 starters = [gr.Button(I18N(key), elem_classes="starter", size="sm") for key in STARTERS]
         chatbot = gr.Chatbot(
@@ -219,6 +230,10 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
         system = gr.Textbox(
             label=I18N("system"), info=I18N("system_info"), lines=3, max_lines=10, interactive=False, elem_id="system"
         )
+        answer_in = gr.Radio(
+            [(I18N("language_free"), ""), *((name, language) for language, name in LANGUAGE_NAMES.items())],
+            value="", label=I18N("answer_in"), info=I18N("answer_in_info"), interactive=False, elem_id="answer-in",
+        )  # fmt: skip
         thinks = gr.Checkbox(label=I18N("thinks"), value=True, visible=False, interactive=False, elem_id="thinks")
         sliders = [_slider(name) for name in SLIDERS]
         seed = gr.Number(
@@ -239,6 +254,9 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
                 for name in ("stop_strings", "prefill")
             ]  # fmt: skip
             sliders += [_slider(name) for name in MORE_SLIDERS]
+            stops_loops = gr.Checkbox(
+                label=I18N("stops_loops"), value=True, interactive=False, elem_id="stops-loops", container=False
+            )
         reset = gr.Button(I18N("reset"), interactive=False, size="sm", elem_id="reset")
         show_keys = lay_out_panel_foot()
     return {
@@ -248,6 +266,8 @@ def _lay_out_panel(*, has_model_menu: bool) -> dict[str, Any]:
         "presets": presets,
         "system": system,
         "thinks": thinks,
+        "answer_in": answer_in,
+        "stops_loops": stops_loops,
         "seed": seed,
         "stop_strings": texts[0],
         "prefill": texts[1],
@@ -313,6 +333,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     )
     _show(acted, parts, handlers)
     changed = [slider.release for slider in parts.sliders] + [slider.input for slider in parts.sliders]
+    changed += [parts.answer_in.input, parts.stops_loops.input]
     gr.on(
         [parts.system.blur, parts.seed.blur, parts.stop_strings.blur, parts.prefill.blur, parts.thinks.input, *changed],
         handlers.keep_settings,

@@ -6,7 +6,7 @@ order in which `page` lists them. It knows no events.
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -16,6 +16,7 @@ from model_loader.errors import InvalidSetting
 from model_loader.progress import LoadProgress
 from ui.chat.answer import ModelSource
 from ui.chat.conversation import Settings
+from ui.chat.script_watch import AnswerLanguage
 from ui.web.access import clean
 from ui.web.fragments import Fragment, fill
 from ui.web.strings import Language, say
@@ -25,9 +26,9 @@ MORE_SLIDERS = ("repetition_penalty", "min_p", "presence_penalty", "frequency_pe
 ALL_SLIDERS = SLIDERS + MORE_SLIDERS
 SLIDER_STEPS = {"temperature": 0.05, "top_k": 1, "max_new_tokens": 1}
 SLIDER_STEP = 0.01
-NUM_SETTINGS = len(ALL_SLIDERS) + 6
+NUM_SETTINGS = len(ALL_SLIDERS) + 8
 """What `settings_view` gives before the reset button: whether they are known, system prompt, seed, stop strings,
-beginning, thinking, sliders."""
+beginning, thinking, language, whether loops are stopped, sliders."""
 _MAX_STOP_STRINGS = 16
 _MAX_STOP_CHARS = 200
 _MAX_PREFILL_CHARS = 4_000
@@ -95,7 +96,9 @@ def settings_view(chat_model: ChatSource, settings: Settings) -> tuple[Any, ...]
     stop = gr.update(value="\n".join(settings.stop), interactive=True)
     prefill = gr.update(value=settings.prefill, interactive=True)
     thinks = gr.update(value=settings.thinking is not False, visible=chat_model.can_switch_thinking, interactive=True)
-    steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks)
+    answer_in = gr.update(value=settings.language or "", interactive=True)
+    stops_loops = gr.update(value=settings.stops_loops is not False, interactive=True)
+    steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks, answer_in, stops_loops)
     return True, *steering, *sliders, gr.update(interactive=True)
 
 
@@ -105,7 +108,7 @@ def read_settings(values: Sequence[Any], chat_model: ChatSource) -> Settings | N
     Raises:
         InvalidSetting: a value is no number inside its range, or a text is too long.
     """
-    is_filled, system, seed, stop, prefill, thinks, *numbers = values
+    is_filled, system, seed, stop, prefill, thinks, answer_in, stops_loops, *numbers = values
     if is_filled is not True:
         return None
     defaults = chat_model.default_sampling
@@ -123,6 +126,8 @@ def read_settings(values: Sequence[Any], chat_model: ChatSource) -> Settings | N
         _stop_strings(stop),
         _short("prefill", clean(prefill), _MAX_PREFILL_CHARS),
         False if is_quick else None,
+        answer_in if answer_in in get_args(AnswerLanguage) else None,
+        False if stops_loops is False else None,
     )
 
 

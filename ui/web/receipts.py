@@ -6,12 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource, as_prompt
 from ui.chat.conversations import Conversations
 from ui.chat.message import StoredMessage
 from ui.chat.receipt import Receipt, as_curl, as_python, request_body
+from ui.chat.refusal import Refused
 from ui.chat.reproduction import Reproduction
-from ui.web.access import View, is_id, shown_conversation
+from ui.web.access import View, guest_in, is_id, refused_text, shown_conversation
 from ui.web.fragments import Fragment, fill, join
 from ui.web.strings import Language, say
 from ui.web.wiring import request_language
@@ -23,8 +25,9 @@ _EXCERPT_CHARS = 24
 class ReceiptHandlers:
     """Shows receipts; runs at most one answer again for each conversation."""
 
-    def __init__(self, load: ModelSource, conversations: Conversations) -> None:
+    def __init__(self, load: ModelSource, conversations: Conversations, allowance: Allowance | None = None) -> None:
         self._load = load
+        self._allowance = allowance or Allowance()
         self._conversations = conversations
 
     def show(self, request: gr.Request, message_id: Any, view: View | None) -> Fragment | str:
@@ -43,6 +46,11 @@ class ReceiptHandlers:
         if chat_model.name != receipt.checkpoint:
             yield _dialog(language, path, url, say(language, "other_model", name=chat_model.name), "other")
             return
+        try:
+            self._allowance.check(guest_in(request))
+        except Refused as refused:
+            yield _dialog(language, path, url, refused_text(language, refused), "other")
+            return
         run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt)
         run.start()
         try:
@@ -51,6 +59,7 @@ class ReceiptHandlers:
                 await asyncio.sleep(_LOOK_S)
         finally:
             run.stop()
+            self._allowance.spend(guest_in(request), run.num_tokens)
         yield _dialog(language, path, url, *_outcome(language, answer, run))
 
     def _path(self, message_id: Any, view: View | None) -> tuple[StoredMessage, ...]:

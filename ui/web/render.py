@@ -12,6 +12,7 @@ from ui.chat.message import StoredMessage
 from ui.web.fragments import Fragment, fill, join
 from ui.web.markdown import normalise
 from ui.web.strings import Language, say
+from ui.web.watch_bars import shown_text, watch_bars
 
 SHOWN_MESSAGES = 60
 
@@ -68,6 +69,8 @@ class Transcript:
     def _answer(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
         facts = Fragment(" · ".join(fill("fact", text=fact) for fact in figures(self._language, message)))
         foot = fill("foot", id=message.id, actions=join(self._actions(message, is_last, siblings)), facts=facts)
+        if message.loops_at or message.drifted_from:
+            foot = join([*watch_bars(self._language, message, is_last), foot])
         if message.state != "failed":
             return self._body(message, foot)
         text = message.error or say(self._language, "fault", fault_id=message.fault_id or "?")
@@ -108,7 +111,8 @@ class Transcript:
         shown = []
         if message.reasoning:
             shown.append(self._reasoning(message, thought_s))
-        blocks = [{"type": "text", "text": normalise(message.text)}] if message.text else []
+        text = shown_text(message)
+        blocks = [{"type": "text", "text": normalise(text)}] if text else []
         return [*shown, {"role": "assistant", "content": [*blocks, {"type": "text", "text": str(foot)}]}]
 
     def _reasoning(self, message: StoredMessage, thought_s: int) -> Shown:
@@ -149,7 +153,7 @@ def figures(language: Language, message: StoredMessage) -> list[str]:
 def live_text(language: Language, status: AnswerStatus) -> str:
     """What a running answer is doing, in a few words."""
     if status.phase == "queued":
-        return say(language, "queued", ahead=status.ahead)
+        return say(language, "queued", ahead=status.ahead, waiting=status.waiting)
     if status.phase == "loading" and status.progress is not None:
         stage = say(language, f"loading_{status.progress.stage}")
         percent = "" if status.progress.fraction is None else f" {status.progress.fraction:.0%}"

@@ -6,6 +6,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from ui.web.transfer_strings import TRANSFER_STRINGS
+from ui.web.watch_strings import WATCH_STRINGS
+
 Language = Literal["en", "zh", "ja"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "ja")
 STARTERS = ("starter_1", "starter_2", "starter_3", "starter_4", "starter_5")
@@ -45,6 +48,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "What you write goes to this program and nowhere else.",
         "你写的内容只交给这个程序，不会传往别处。",
         "書いた内容はこのプログラムだけが受け取り、ほかへは送られません。",
+    ),
+    "greeting_remote": (
+        "What you write goes to this program and on to the server whose model answers.",
+        "你写的内容会交给这个程序，再由它转交给运行模型的服务器。",
+        "書いた内容はこのプログラムが受け取り、モデルが動いているサーバーへ送ります。",
     ),
     "starter_1": ("What can you do?", "你能做什么？", "あなたは何ができますか？"),
     "starter_2": ("Show me a table", "给我看一个表格", "表を見せてください"),
@@ -210,7 +218,11 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "load_failed": ("The model could not be loaded", "模型无法加载", "モデルを読み込めませんでした"),
     "unhealthy": ("The model is in trouble", "模型出现故障", "モデルに問題が起きています"),
     # under an answer
-    "queued": ("Place {ahead} in the queue", "排在第 {ahead} 位", "順番待ち：{ahead} 番目"),
+    "queued": (
+        "Place {ahead} of {waiting} in the queue",
+        "排队第 {ahead} 位，共 {waiting} 位",
+        "順番待ち：{waiting} 人中 {ahead} 番目",
+    ),
     "reading": ("Reading", "正在阅读", "読んでいます"),
     "reading_tokens": (
         "Reading {read} of {tokens} tokens",
@@ -395,12 +407,24 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "那个回答已不存在。请重新加载页面。",
         "その回答はもうありません。ページを再読み込みしてください。",
     ),
+    "refused_tokens_spent": (
+        "You have used the {limit} tokens of this hour. Go on a little later; your text stays here.",
+        "你已用完本小时的 {limit} 个 token，请稍后继续。你的文字会保留在这里。",
+        "この 1 時間の {limit} トークンを使い切りました。少し後で続けてください。入力した文はそのまま残ります。",
+    ),
+    "refused_enough_at_once": (
+        "{limit} answers are being written for you. Wait for one to end; your text stays here.",
+        "正在为你生成 {limit} 个回答，请等其中一个结束。你的文字会保留在这里。",
+        "{limit} 件の回答を書いている途中です。終わるまでお待ちください。入力した文はそのまま残ります。",
+    ),
     "refused_closing": ("The program is ending.", "程序正在退出。", "プログラムを終了しています。"),
     "refused_no_conversation": (
         "The page has lost its conversation. Reload it; your text stays here.",
         "页面与对话失去联系。请重新加载，你的文字会保留。",
         "ページが会話を見失いました。再読み込みしてください。入力した文は残ります。",
     ),
+    **TRANSFER_STRINGS,
+    **WATCH_STRINGS,
 }
 
 

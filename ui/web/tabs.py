@@ -5,6 +5,7 @@ far back, never whose conversation it is. It knows no widgets.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _MAX_TABS = 2_000
@@ -22,8 +23,9 @@ class _Tab:
 class Tabs:
     """All open tabs. All methods may be called from any thread."""
 
-    def __init__(self, shown_messages: int) -> None:
+    def __init__(self, shown_messages: int, is_listening: Callable[[str], bool] = lambda tab_id: True) -> None:
         self._shown_messages = shown_messages
+        self._is_listening = is_listening
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
 
@@ -55,9 +57,9 @@ class Tabs:
             return "" if tab is None else tab.conversation_id
 
     def is_here(self, owner: str) -> bool:
-        """Whether the owner has a tab open, whatever it shows."""
+        """Whether the owner has a tab open that listens, whatever it shows. A caller may invent tabs that never do."""
         with self._lock:
-            return any(tab.owner == owner for tab in self._tabs.values())
+            return any(tab.owner == owner and self._is_listening(one) for one, tab in self._tabs.items())
 
     def is_shown_elsewhere(self, tab_id: str, conversation_id: str) -> bool:
         """Whether a tab other than this one shows the conversation."""

@@ -60,12 +60,8 @@ def test_no_more_than_one_stop_string_is_held_back(length: int) -> None:
 
 def pieces_of(markers: list[str], pieces: list[str]) -> list[str]:
     splitter = MarkerSplitter(markers)
-    return [
-        part
-        for piece in (*pieces, None)
-        for part in ([splitter.flush()] if piece is None else splitter.feed(piece))
-        if part
-    ]
+    found = [part for piece in pieces for part in splitter.feed(piece)]
+    return [*found, rest] if (rest := splitter.flush()) else found
 
 
 def test_a_marker_is_a_piece_of_its_own_across_pieces() -> None:

@@ -61,7 +61,9 @@ def test_a_status_becomes_the_class_of_its_remedy(status: int, body: Any, kind: 
 TOO_LONG = [
     ("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4500 in the messages, 500 in the completion).", 4500, 4096),
     ("This model's maximum context length is 2048 tokens. However, your request has 2050 input tokens. Please reduce the length of the input messages.", 2050, 2048),
-    ("This model's maximum context length is 2048 tokens. However, you requested 500 output tokens and your prompt contains at least 1600 input tokens, for a total of at least 2100 tokens.", 1600, 2048),
+    ("This model's maximum context length is 2048 tokens. However, you requested 500 output tokens and your prompt contains 1600 input tokens, for a total of 2100 tokens.", 1600, 2048),
+    ("This model's maximum context length is 1024 tokens. However, your prompt contains at least 1025 input tokens, which exceeds this limit even without any output tokens.", 0, 1024),
+    ("This model's maximum context length is 1024 tokens. However, your prompt contains 100050 characters (more than 15360 characters, which is the upper bound for 1024 input tokens).", 0, 1024),
     ("'max_tokens' or 'max_completion_tokens' is too large: 3000. This model's maximum context length is 2048 tokens and your request has 100 input tokens (3000 > 2048 - 100).", 100, 2048),
     ("Requested token count exceeds the model's maximum context length of 262144 tokens. You requested a total of 267042 tokens: 201506 tokens from the input messages and 65536 tokens for the completion.", 201506, 262144),
     ("The input (40000 tokens) is longer than the model's context length (32768 tokens).", 40000, 32768),

@@ -102,6 +102,19 @@ def test_what_is_no_list_is_told(answer: Answer, kind: type[ModelLoaderError]) -
             open_at(stub)
 
 
+def test_a_server_that_ends_idle_connections_is_asked_once_more() -> None:
+    def end(asked: object) -> Answer:
+        if len(stub.asked) % 2:
+            raise OSError
+        return models
+
+    with serve(ApiStub()) as stub:
+        models = stub.routes["/v1/models"]
+        assert isinstance(models, Answer)
+        stub.routes["/v1/models"] = end
+        assert open_at(stub).name == "qwen"
+
+
 def test_a_server_that_is_still_starting_is_asked_again() -> None:
     with serve(ApiStub()) as stub:
         ready = stub.routes["/v1/models"]

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from model_loader.chat_format.messages import ToolUse
+from model_loader.chat_model import Controls
 from model_loader.errors import GenerationFailed, ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
@@ -30,7 +32,7 @@ class PiecesModel(ScriptedModel):
         self.is_completion_model = script.get("is_base", False)
         self._pieces = script
 
-    def _events(self, script: Script, question: str) -> Iterator[Event]:
+    def _events(self, script: Script, question: str, tools: ToolUse, controls: Controls) -> Iterator[Event]:
         pieces, delay_s = self._pieces["pieces"], self._pieces.get("delay_s", 0.0)
         sampling = self.samplings[-1]
         yield Waiting(0, 5, 10)

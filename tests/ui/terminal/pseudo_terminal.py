@@ -67,12 +67,12 @@ class PseudoTerminal:
         """All lines as one text."""
         return "\n".join(self.lines()).rstrip("\n")
 
-    def wait_for(self, text: str, number: int = 1, timeout_s: float = 20.0) -> None:
+    def wait_for(self, text: str, number: int = 1, timeout_s: float = 60.0) -> None:
         """Waits until a text is there so many times."""
         self.wait_until(lambda: self.text().count(text) >= number, timeout_s, f"{text!r} did not come {number} times")
 
     def wait_until(
-        self, is_so: Callable[[], bool], timeout_s: float = 20.0, otherwise: str = "it did not come"
+        self, is_so: Callable[[], bool], timeout_s: float = 60.0, otherwise: str = "it did not come"
     ) -> None:
         """Waits until something is so."""
         deadline = time.monotonic() + timeout_s
@@ -80,7 +80,7 @@ class PseudoTerminal:
             assert time.monotonic() < deadline, f"{otherwise}; there is:\n{self.text()}"
             time.sleep(0.02)
 
-    def wait(self, timeout_s: float = 15.0) -> int:
+    def wait(self, timeout_s: float = 30.0) -> int:
         """Waits for the program to end; returns its status."""
         status = self.process.wait(timeout_s)
         self._reader.join(5)

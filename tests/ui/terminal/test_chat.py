@@ -216,6 +216,17 @@ def test_earlier_questions_are_there_with_the_arrow_keys(tmp_path: Path) -> None
         terminal.wait_for("You asked remember me")
 
 
+def test_what_is_pasted_during_an_answer_is_one_question(tmp_path: Path) -> None:
+    with chat_terminal({"pieces": ["<{question}> ", *SLOW["pieces"][:20]], "delay_s": 0.02}, tmp_path) as terminal:
+        terminal.send("one" + ENTER)
+        terminal.wait_for("word5 ")
+        terminal.send(f"{ESC}[200~two\r\nlines{ESC}[201~{ENTER}")
+        terminal.wait_for("<two\nlines> word0")
+        terminal.wait_for("21 tokens", 2)
+        terminal.send(CTRL_D)
+        assert terminal.wait() == 0
+
+
 def test_what_is_typed_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> None:
     pieces = [f"word{number} " for number in range(40)]
     with chat_terminal({"pieces": pieces, "delay_s": 0.02}, tmp_path) as terminal:

@@ -10,6 +10,7 @@ from tests.browser import output_folder
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from ui.chat.message import StoredMessage
 from ui.web.launch import ServedPage
+from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
 WORDS = " ".join(f"word{number}" for number in range(400))
@@ -41,6 +42,7 @@ class Served:
         max_shown: int = 60,
         context_length: int = 4096,
         can_switch_thinking: bool = False,
+        sharing: SharingOptions | None = None,
     ) -> None:
         self.model = ScriptedModel(script, context_length)
         self.model.can_switch_thinking = can_switch_thinking
@@ -48,7 +50,7 @@ class Served:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        options = PageOptions(server_port=port, linger_s=linger_s)
+        options = PageOptions(server_port=port, linger_s=linger_s, sharing=sharing or SharingOptions())
         self.page = ServedPage(self.load, options, max_shown=max_shown)  # type: ignore[arg-type]
 
     def open(self, page: Any) -> None:

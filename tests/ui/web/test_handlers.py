@@ -15,14 +15,15 @@ from ui.web.strings import say
 from ui.web.tabs import Tabs
 
 ALICE, BOB = "a" * 32, "b" * 32
-SETTINGS = (False, "", None, "", "", True, 0, 0, 0, 0, 0, 0, 0, 0)
+SETTINGS = (False, "", None, "", "", True, "", True, 0, 0, 0, 0, 0, 0, 0, 0)
 """Filled or not, system prompt, seed, stop strings, beginning, thinking; then the sliders in the order of the panel."""
 
 
 def panel(**changes: Any) -> tuple[Any, ...]:
     """What the side panel sends once it is filled."""
     values: dict[str, Any] = {
-        "system": "", "seed": None, "stop": "", "prefill": "", "thinks": True, "temperature": 0.7, "top_p": 0.8,
+        "system": "", "seed": None, "stop": "", "prefill": "", "thinks": True, "language": "",
+        "stops_loops": True, "temperature": 0.7, "top_p": 0.8,
         "top_k": 20, "max_new_tokens": 256, "repetition_penalty": 1.05, "min_p": 0, "presence_penalty": 0,
         "frequency_penalty": 0,
     }  # fmt: skip
@@ -186,7 +187,7 @@ def test_a_seed_is_kept_and_an_empty_one_draws_afresh() -> None:
 def test_settings_of_a_panel_that_was_never_filled_are_not_taken() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    desk.ask("hello", view, "tab", (False, "evil", 9, "", "", True, 9, 9, 9, 9, 9, 9, 9, 9))
+    desk.ask("hello", view, "tab", (False, "evil", 9, "", "", True, "", True, 9, 9, 9, 9, 9, 9, 9, 9))
     desk.finish(view)
     sampling = desk.model.samplings[-1]
     assert sampling is not None

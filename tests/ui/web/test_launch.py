@@ -30,10 +30,10 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[3]
 SERVE = """
 import sys
-from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
 from ui.web.launch import serve_page
 from ui.web.options import PageOptions
-model = ScriptedModel(Script(answer="word " * 2000, tokens_per_s=30))
+model = ScriptedModel(Script(answer=many_words(2000), tokens_per_s=30))
 sys.exit(serve_page(ScriptedLoad(model), PageOptions(server_port=int(sys.argv[1]))))
 """
 OPEN = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.start import free_port
-from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
 from tests.ui.web.served_page import Served, answers, ask, eventually, shoot, wait_until_answered
 from ui.web.launch import ServedPage
 from ui.web.options import PageOptions
@@ -92,10 +92,10 @@ def test_a_deleted_conversation_can_be_brought_back_at_once_and_from_the_trash(
 
 
 def test_an_answer_goes_on_while_its_reader_is_elsewhere(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="word " * 120, tokens_per_s=25))
+    served = serve(Script(answer=many_words(120), tokens_per_s=25))
     served.open(page)
     ask(page, "A long one")
-    expect(answers(page)).to_contain_text("word word")
+    expect(answers(page)).to_contain_text("word0 word1")
     page.click("#new")
     expect(page.locator("#welcome")).to_be_visible()
     expect(page.locator("#history .entry.is-answering")).to_have_count(1)
@@ -103,7 +103,7 @@ def test_an_answer_goes_on_while_its_reader_is_elsewhere(page: Any, serve: Calla
     before = len(path[-1].text)
     time.sleep(1.0)
     entry(page, "A long one").locator(".entry-open").click()
-    expect(answers(page)).to_contain_text("word word")
+    expect(answers(page)).to_contain_text("word0 word1")
     (path,) = served.paths()
     assert path[-1].state == "streaming"
     assert len(path[-1].text) > before
@@ -160,9 +160,9 @@ def test_an_answer_is_rewritten_branched_continued_and_taken_back(page: Any, ser
     page.click("#chatbot .act-branch")
     expect(page.locator("#history .entry")).to_have_count(2)
     expect(answers(page)).to_contain_text("right")
-    served.model.script = Script(answer="word " * 400, tokens_per_s=60)
+    served.model.script = Script(answer=many_words(400), tokens_per_s=60)
     ask(page, "two")
-    expect(answers(page).last).to_contain_text("word word")
+    expect(answers(page).last).to_contain_text("word0 word1")
     page.click("#stop")
     wait_until_answered(page)
     served.model.script = Script(answer="THE END", tokens_per_s=FAST)
@@ -286,7 +286,7 @@ def test_everything_is_there_again_after_the_program_was_started_anew(page: Any,
 
 
 def test_thoughts_stream_fold_when_they_end_and_can_be_switched_off(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="So it is.", reasoning="hm " * 150, tokens_per_s=60), can_switch_thinking=True)
+    served = serve(Script(answer="So it is.", reasoning=many_words(150), tokens_per_s=60), can_switch_thinking=True)
     served.open(page)
     ask(page, "Why <think>?")
     expect(page.locator("#chatbot .thought-group")).to_contain_text("Thinking for 1 s")

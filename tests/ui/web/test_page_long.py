@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_model import Script
+from tests.scripted_model import Script, many_words
 from tests.ui.web.served_page import RICH, Served, answers, ask, shoot, wait_until_answered
 
 pytestmark = [
@@ -41,7 +41,7 @@ def seconds_of_an_answer(page: Any) -> float:
 def test_an_answer_appears_as_it_is_written_behind_two_hundred_messages(
     page: Any, serve: Callable[..., Served]
 ) -> None:
-    words = "word " * int(STREAM_S * TOKENS_PER_S - 2) + "THE END"
+    words = many_words(int(STREAM_S * TOKENS_PER_S - 2)) + "THE END"
     served = serve(Script(answer=words, tokens_per_s=TOKENS_PER_S), context_length=10_000_000)
     long_conversation(served)
     page.add_init_script(f"localStorage.setItem('qwen-chat.owner', '{OWNER}')")
@@ -55,13 +55,13 @@ def test_an_answer_appears_as_it_is_written_behind_two_hundred_messages(
 
 
 def test_typing_never_lags_while_an_answer_streams(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="word " * 2000, tokens_per_s=100), context_length=10_000_000)
+    served = serve(Script(answer=many_words(2000), tokens_per_s=100), context_length=10_000_000)
     long_conversation(served)
     page.add_init_script(f"localStorage.setItem('qwen-chat.owner', '{OWNER}')")
     served.open(page)
     expect(page.locator("#chatbot .katex").first).to_be_attached(timeout=20_000)
     ask(page, "Go on")
-    expect(answers(page).last).to_contain_text("word word")
+    expect(answers(page).last).to_contain_text("word0 word1")
     page.evaluate(
         """() => {
             window.lags = [];

@@ -43,7 +43,7 @@ def test_the_place_in_the_queue_is_shown(page: Any, serve: Callable[..., Served]
     )
     ask(page, "hello")
     for ahead in (2, 1):
-        page.wait_for_selector(f"#chatbot .live-text:has-text('Place {ahead} in the queue')")
+        page.wait_for_selector(f"#chatbot .live-text:has-text('Place {ahead} of')")
     wait_until_answered(page)
     assert page.evaluate("window.states") in (["yes", "no"], ["no", "yes", "no"])  # Stop never flickers
 

@@ -126,7 +126,7 @@ def test_a_single_token_has_no_speed() -> None:
 
 
 def test_the_live_line_says_what_is_waited_for() -> None:
-    assert live_text("en", AnswerStatus("queued", 2)) == "Place 2 in the queue"
+    assert live_text("en", AnswerStatus("queued", 2, waiting=3)) == "Place 2 of 3 in the queue"
     assert live_text("zh", AnswerStatus("loading", progress=LoadProgress("weights", 0.5))) == "正在读取权重 50%"
     assert live_text("en", AnswerStatus("loading", progress=LoadProgress("libraries"))) == "Starting"
     assert live_text("en", AnswerStatus("reading")) == "Reading"

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from model_loader.progress import Stage
+from ui.chat.reading import ImportReason
 from ui.chat.refusal import Reason
 from ui.web import strings
 from ui.web.keys import SHORTCUTS
@@ -44,6 +45,9 @@ def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
     keys |= {"edit", "edit_answer", "go_on", "branch", "take_back", "receipt"}  # what an action is called
     keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations", "trash_empty"}
     keys |= {meaning for _keys, meaning in SHORTCUTS}
+    keys |= {f"import_{reason}" for reason in get_args(ImportReason)}
+    keys |= {"loop_keep", "loop_penalty", "loop_warmer", "looped"}
+    keys |= {"you", "model_menu", "stopped"}
     assert keys == set(TABLE)
 
 
@@ -68,7 +72,7 @@ def test_the_first_language_of_the_browser_counts(header: str | None, language: 
 
 def test_figures_are_filled_in() -> None:
     assert say("en", "tokens", tokens=12) == "12 tokens"
-    assert say("ja", "queued", ahead=3) == "順番待ち：3 番目"
+    assert say("ja", "queued", ahead=3, waiting=5) == "順番待ち：5 人中 3 番目"
 
 
 def test_the_browser_gets_every_chinese_tag() -> None:

@@ -1,0 +1,103 @@
+"""The API alone on a port: opens it, then starts loading the model, and ends both in order.
+
+The page's port has the same routes behind the same guard; this is `app.py serve`, without the page.
+"""
+
+import os
+import signal
+import socket
+import threading
+from functools import partial
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from model_loader.background_load import BackgroundLoad
+from ui.addresses import check_address, listen, names_of
+from ui.chat.load_printer import LoadPrinter
+from ui.guard import Guard, GuardPolicy
+from ui.http_api.server import Api
+
+_LOOK_S = 0.2
+_ANSWERS_END_S = 5.0
+_CONNECTIONS_END_S = 2
+_MAX_CONNECTIONS = 512
+
+
+class ServedApi:
+    """An API whose port is open; the server runs on a thread of its own.
+
+    Attributes:
+        url: what clients take for their base URL.
+
+    Raises:
+        InvalidSetting: the address and port cannot be listened on.
+    """
+
+    def __init__(self, api: Api, load: BackgroundLoad, server_name: str, server_port: int) -> None:
+        check_address(server_name, server_port)
+        self._api = api
+        self._load = load
+        listening = listen("The API", server_name, server_port)
+        self.url = f"http://{_authority(server_name, server_port)}{api.prefix.rstrip('/')}"
+        config = uvicorn.Config(
+            application(api, server_name),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_CONNECTIONS_END_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="api-server", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Lets running answers end, for some seconds, then cuts them; closes the port and the model."""
+        self._api.drain(_ANSWERS_END_S)
+        self._load.close()
+        self._server.should_exit = True
+        self._thread.join(_CONNECTIONS_END_S + 1.0)
+
+    def _run(self, listening: socket.socket) -> None:
+        self._server.run(sockets=[listening])
+
+
+def application(api: Api, server_name: str) -> Guard:
+    """The routes behind the guard, for a server that listens on the address."""
+    policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=api.prefix)
+    return Guard(Starlette(routes=list(api.routes)), policy=policy)
+
+
+def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int) -> int:
+    """Serves the API until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
+
+    Raises:
+        InvalidSetting: the address and port cannot be listened on.
+    """
+    has_signal = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        if has_signal.is_set():
+            os._exit(1)
+        has_signal.set()
+
+    served = ServedApi(api, load, server_name, server_port)
+    load.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    print(f"The API is at {served.url}", flush=True)
+    printer = LoadPrinter(load, partial(print, flush=True))
+    while not has_signal.wait(_LOOK_S):
+        printer.poll()
+    print("Ending; running answers have a few seconds.", flush=True)
+    served.close()
+    return 0
+
+
+def _authority(server_name: str, server_port: int) -> str:
+    host = server_name.strip("[]")
+    return f"[{host}]:{server_port}" if ":" in host else f"{host}:{server_port}"
