@@ -2,14 +2,15 @@
 
 PYTHON ?= python3
 VENV := .venv
+TOOLS := .venv-tools
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clients builtin
+.PHONY: help demo test lint format bench soak soak-long clients builtin lock audit
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(VENV)/.demo ## set up, then open the chat at http://127.0.0.1:8000
 	$(BIN)/python app.py --inbrowser
@@ -43,6 +44,20 @@ clients: $(VENV)/.tests ## try clients that others wrote against the API (in .ve
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	$(BIN)/python -m tests.clients .venv-clients/bin/python
 
+soak: $(VENV)/.tests ## load the page for 5 minutes; prints what is promised and what was measured
+	$(BIN)/python -m tests.benchmarks.soak
+
+soak-long: $(VENV)/.tests ## the same for an hour
+	$(BIN)/python -m tests.benchmarks.soak --minutes 60
+
+audit: $(TOOLS)/.done ## compare the tested versions with published advisories
+	$(TOOLS)/bin/python tests/audit.py $(TOOLS)/bin/pip-audit
+
+lock: $(TOOLS)/.done ## write constraints.lock anew, with the hashes of all files of the tested versions
+	$(TOOLS)/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" -c constraints.txt -o constraints.lock \
+		requirements_web_demo.txt tests/requirements.txt
+
 builtin: $(VENV)/.demo ## train the built-in checkpoint anew (up to 45 minutes on 2 cores)
 	$(BIN)/python -m model_loader.builtin.train
 
@@ -56,4 +71,9 @@ $(VENV)/.demo: requirements_web_demo.txt constraints.txt
 
 $(VENV)/.tests: $(VENV)/.demo tests/requirements.txt
 	$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@
+
+$(TOOLS)/.done:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit uv
 	@touch $@

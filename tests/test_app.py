@@ -1,5 +1,6 @@
 """The command line: flags, their environment variables, and one line for what is wrong."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,11 @@ def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest(
         (["--base-url", "http://gpu1/v1", "--allow-model-switch"], "--allow-model-switch concerns a model"),
         (["--base-url", "http://gpu1/v1", "--context-length", "1"], "--context-length is 1; give 64 tokens or more"),
         (["--base-url-key", "k3y"], "give its address with --base-url"),
+        (["--server-port", "-1"], "--server-port is -1"),
+        (["--server-name="], "--server-name is ''"),
+        (["--server-name", "a/b"], "--server-name is 'a/b'"),
+        (["--keep-days", "nan"], "--keep-days is nan"),
+        (["--keep-days", "0"], "--keep-days is 0"),
         (["chat", "--seed=-1"], "seed is -1; give a whole number from 0"),
     ],
 )
@@ -141,9 +147,51 @@ def test_a_model_elsewhere_needs_no_torch() -> None:
         ["--precision", "int3"],
         ["--serv", "1"],
         ["chat", "--server-port", "1"],
+        ["--server-port", "1e3"],
+        ["--server-port="],
+        ["--keep-days", "soon"],
+        ["--context-length", "1e20"],
+        ["--context-length="],
+        ["--no-history=1"],
+        ["--hub", "evil"],
+        ["stray"],
     ],
 )
 def test_unknown_flags_and_values_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         app.main(arguments, {})
     assert caught.value.code == 2
+
+
+def test_a_flag_given_twice_counts_as_given_last() -> None:
+    assert parse("--server-port", "1", "--server-port", "9000")["server_port"] == 9000
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "x" * 300, "../../etc", "a\nb", "\0"])
+def test_a_name_that_is_no_checkpoint_is_one_clear_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["profile", "--quick", "-c", name], {}) == 2
+    assert capsys.readouterr().err.strip().count("\n") == 0
+
+
+def test_a_reader_of_the_help_may_leave_after_a_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "app.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "environment", [{"LANG": "C", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"HOME": "/nowhere"}]
+)
+def test_a_name_in_any_script_is_told_in_any_terminal(environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "app.py", "profile", "--quick", "-c", "/没有/文件夹"],
+        cwd=ROOT, capture_output=True, timeout=60, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert b"There is no folder" in result.stderr
+    assert b"Traceback" not in result.stderr

@@ -89,6 +89,7 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 def test_the_top_level_holds_what_is_agreed() -> None:
     agreed = {
         "app.py", "ui", "model_loader", "static", "tests", "requirements_web_demo.txt", "README.md", "Makefile",
-        "LICENSE", "CHANGELOG.md", "pyproject.toml", "constraints.txt", "__pycache__",
+        "LICENSE", "CHANGELOG.md", "SECURITY.md", "pyproject.toml", "constraints.txt", "constraints.lock",
+        "__pycache__",
     }  # fmt: skip
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= agreed

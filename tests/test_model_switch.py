@@ -18,6 +18,7 @@ from model_loader.open_model import open_chat_model
 from tests.benchmarks.start import free_port
 from tests.browser import output_folder
 from ui.web.launch import ServedPage, launch_page
+from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
 pytestmark = [
@@ -96,7 +97,7 @@ def test_a_running_answer_ends_as_interrupted_and_keeps_what_it_has(served: Serv
 def test_where_others_reach_the_page_the_model_stays(page: Any) -> None:
     assert PageOptions("0.0.0.0", 9000).may_switch_model is False
     assert PageOptions("0.0.0.0", 9000, allow_model_switch=True).may_switch_model is True
-    served = serve(PageOptions("0.0.0.0", free_port()))
+    served = serve(PageOptions("0.0.0.0", free_port(), sharing=SharingOptions(is_public=True)))
     try:
         page.goto(served.url.replace("0.0.0.0", "127.0.0.1"))
         page.locator("#panel .toggle-button").click()

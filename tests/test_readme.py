@@ -63,8 +63,8 @@ def test_every_environment_variable_belongs_to_a_flag() -> None:
 
 
 def test_every_make_target_exists_and_is_listed() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)`?(?=[\s`;,.])", README.split("## Notes")[0])) <= targets
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)`?(?=[\s`;,.])", README.split("## Notes")[0])) <= targets
     assert {"demo", "test", "lint", "format", "bench", "builtin", "help"} <= targets
 
 

@@ -11,7 +11,7 @@ import socket
 
 from model_loader.errors import InvalidSetting
 
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - to recognise it
 
 
 def check_address(server_name: str, server_port: int) -> None:

@@ -10,7 +10,6 @@ import logging
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -24,6 +23,7 @@ from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usag
 from model_loader.progress import LoadProgress
 from ui.chat.answer_watch import AnswerWatch
 from ui.chat.conversation import Conversation
+from ui.chat.fault import log_fault
 from ui.chat.message import MessageState, StoredMessage
 from ui.chat.receipt import make_receipt
 from ui.chat.script_watch import AnswerLanguage
@@ -125,10 +125,8 @@ class Answer:
                 self._read(chat_model)
         except ModelLoaderError as error:
             self._end("failed", error=str(error))
-        except Exception:
-            fault_id = uuid.uuid4().hex[:8]
-            logger.exception("Answer failed, fault %s", fault_id)
-            self._end("failed", fault_id=fault_id)
+        except Exception as error:
+            self._end("failed", fault_id=log_fault(logger, "Answer failed", error))
         finally:
             self._end(self._ending or "interrupted")
 

@@ -8,13 +8,13 @@ import contextlib
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 
 from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Finished, FinishReason, TextDelta, Usage
+from ui.chat.fault import log_fault
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +97,8 @@ class Continuation:
                         return
         except ModelLoaderError as error:
             self.error = str(error)
-        except Exception:
-            self.fault_id = uuid.uuid4().hex[:8]
-            logger.exception("Continuation failed, fault %s", self.fault_id)
+        except Exception as error:
+            self.fault_id = log_fault(logger, "Continuation failed", error)
 
     def _is_left_alone(self) -> bool:
         """Whether nobody has listened for a while."""

@@ -18,6 +18,7 @@ from ui.chat.database import Database, Found
 from ui.chat.export import Tree
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.refusal import Refused
+from ui.chat.rows import with_known_heads
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _EXPIRE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
 _MAX_LOADED = 64
 """Conversations kept in memory that nobody looks at and that are saved."""
+_FRESH_S = 60.0
+"""An empty conversation is nowhere but in memory, and its tab needs a moment to say that it shows it."""
 _MAX_PRESETS = 100
 _MAX_NAME_CHARS = 80
 
@@ -323,6 +326,7 @@ class Conversations:
         if record is None:
             return None
         messages = self.database.messages(conversation_id)
+        record = with_known_heads(record, messages)
         conversation = Conversation(owner, record, messages, on_change=self._note)
         self._keep_loaded(conversation)
         return conversation
@@ -333,13 +337,15 @@ class Conversations:
         if known and conversation.id not in self._unsaved and self.database.revision(conversation.id) > known:
             record = self.database.find(conversation.owner, conversation.id)
             if record is not None:
-                conversation.renew(record, self.database.messages(conversation.id))
+                messages = self.database.messages(conversation.id)
+                conversation.renew(with_known_heads(record, messages), messages)
 
     def _keep_loaded(self, conversation: Conversation) -> None:
         self._loaded[conversation.id] = conversation
         spare = len(self._loaded) - _MAX_LOADED
         for one in list(self._loaded.values()) if spare > 0 else ():
-            if one is not conversation and one.unsaved() is None and not self._is_open(one.id):
+            is_fresh = one.is_empty and time.time() - one.record.created < _FRESH_S
+            if one is not conversation and one.unsaved() is None and not is_fresh and not self._is_open(one.id):
                 self._forget(one.id)
                 spare -= 1
                 if spare <= 0:

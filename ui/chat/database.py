@@ -13,13 +13,22 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_loader.errors import InvalidSetting
 from ui.chat.conversation import ConversationRecord, Settings
-from ui.chat.message import MessageState, StoredMessage, read_facts
+from ui.chat.message import StoredMessage
+from ui.chat.rows import (
+    MESSAGE_COLUMNS,
+    RECORD_COLUMNS,
+    message_row,
+    read_messages,
+    read_record,
+    read_settings,
+    record_row,
+)
 
 _SCHEMA = """
     CREATE TABLE conversations (
@@ -57,7 +66,6 @@ MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
 _BUSY_S = 5.0
 _CRASHED_AFTER_S = 60.0
 _TRIGRAM = 3
-_RECORD = "id, owner, title, is_pinned, created, used, deleted, head, put_away_head, settings, num_bytes, revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +123,20 @@ class Database:
         with self._write() as connection:
             marks = ", ".join("?" * 11)
             (revision,) = connection.execute(
-                f"INSERT INTO conversations ({_RECORD}) VALUES ({marks}, 1) "
+                f"INSERT INTO conversations ({RECORD_COLUMNS}) VALUES ({marks}, 1) "
                 "ON CONFLICT (id) DO UPDATE SET title = excluded.title, is_pinned = excluded.is_pinned, "
                 "used = excluded.used, deleted = excluded.deleted, head = excluded.head, "
                 "put_away_head = excluded.put_away_head, settings = excluded.settings, "
                 "num_bytes = excluded.num_bytes, revision = revision + 1 "
                 "WHERE owner = excluded.owner RETURNING revision",
-                _record_row(record),
+                record_row(record),
             ).fetchone()
             connection.executemany(
                 "INSERT INTO messages (id, parent_id, role, state, conversation_id, text, reasoning, facts, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
                 "text = excluded.text, reasoning = excluded.reasoning, facts = excluded.facts "
                 "WHERE conversation_id = excluded.conversation_id",
-                [_message_row(message, record.id) for message in messages],
+                [message_row(message, record.id) for message in messages],
             )
         return int(revision)
 
@@ -167,9 +175,9 @@ class Database:
 
     def find(self, owner: str, conversation_id: str) -> ConversationRecord | None:
         """The owner's conversation; None if there is no such one or it is another owner's."""
-        query = f"SELECT {_RECORD} FROM conversations WHERE id = ? AND owner = ?"
+        query = f"SELECT {RECORD_COLUMNS} FROM conversations WHERE id = ? AND owner = ?"
         rows = self._read(query, (conversation_id, owner))
-        return _record(rows[0]) if rows else None
+        return read_record(rows[0]) if rows else None
 
     def revision(self, conversation_id: str) -> int:
         """How often the conversation has been written, by any process; 0 if it is not there."""
@@ -179,20 +187,18 @@ class Database:
     def messages(self, conversation_id: str) -> list[StoredMessage]:
         """All messages of a conversation, parents before children. One that a crash cut off is "interrupted"."""
         rows = self._read(
-            "SELECT id, parent_id, role, state, text, reasoning, facts, created FROM messages "
-            "WHERE conversation_id = ? ORDER BY number",
-            (conversation_id,),
+            f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE conversation_id = ? ORDER BY number", (conversation_id,)
         )
-        return [_message(row) for row in rows]
+        return read_messages(rows)
 
     def listing(self, owner: str, *, is_trash: bool, limit: int, offset: int = 0) -> list[Found]:
         """The owner's conversations: the pinned ones, then those that were used last."""
         rows = self._read(
-            f"SELECT {_RECORD} FROM conversations WHERE owner = ? AND deleted IS {'NOT ' * is_trash}NULL "
+            f"SELECT {RECORD_COLUMNS} FROM conversations WHERE owner = ? AND deleted IS {'NOT ' * is_trash}NULL "
             "ORDER BY is_pinned DESC, used DESC LIMIT ? OFFSET ?",
             (owner, limit, offset),
         )
-        return [Found(_record(row)) for row in rows]
+        return [Found(read_record(row)) for row in rows]
 
     def search(self, owner: str, text: str, *, is_trash: bool, limit: int) -> list[Found]:
         """The conversations with all words of a text in their title or in one message, those used last first."""
@@ -202,11 +208,11 @@ class Database:
         state = f"owner = ? AND deleted IS {'NOT ' * is_trash}NULL"
         titled = " AND ".join(["title LIKE ? ESCAPE '\\'"] * len(words))
         by_title = self._read(
-            f"SELECT {_RECORD} FROM conversations WHERE {state} AND {titled} "
+            f"SELECT {RECORD_COLUMNS} FROM conversations WHERE {state} AND {titled} "
             "ORDER BY is_pinned DESC, used DESC LIMIT ?",
             (owner, *map(_like, words), limit),
         )
-        found = {row[0]: Found(_record(row)) for row in by_title}
+        found = {row[0]: Found(read_record(row)) for row in by_title}
         for conversation_id, snippet in self._search_messages(owner, words, state, limit):
             known = found.get(conversation_id)
             if known is None and (record := self.find(owner, conversation_id)) is not None:
@@ -230,7 +236,7 @@ class Database:
     def presets(self, owner: str) -> dict[str, Settings]:
         """The owner's settings by their names, in alphabetical order."""
         rows = self._read("SELECT name, settings FROM presets WHERE owner = ? ORDER BY name", (owner,))
-        return {name: Settings.read(json.loads(settings)) for name, settings in rows}
+        return {name: read_settings(settings) for name, settings in rows}
 
     def owner_key(self) -> bytes:
         """A secret of this file's, made when it is first asked for: ids of owners are derived with it."""
@@ -344,29 +350,6 @@ def _set_aside(place: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{place}{ending}").rename(f"{aside}{ending}")
     return aside
-
-
-def _record_row(record: ConversationRecord) -> tuple[Any, ...]:
-    settings = json.dumps(record.settings.as_json(), ensure_ascii=False)
-    return (record.id, record.owner, record.title, int(record.is_pinned), record.created, record.used, record.deleted,
-            record.head, record.put_away_head, settings, record.num_bytes)  # fmt: skip
-
-
-def _record(row: Sequence[Any]) -> ConversationRecord:
-    record = ConversationRecord(*row)
-    return replace(record, is_pinned=bool(record.is_pinned), settings=Settings.read(json.loads(row[9])))
-
-
-def _message_row(message: StoredMessage, conversation_id: str) -> tuple[Any, ...]:
-    facts = json.dumps(message.facts(), ensure_ascii=False)
-    return (message.id, message.parent_id, message.role, message.state, conversation_id, message.text,
-            message.reasoning, facts, message.created)  # fmt: skip
-
-
-def _message(row: Sequence[Any]) -> StoredMessage:
-    id_, parent_id, role, saved_state, text, reasoning, facts, created = row
-    state: MessageState = "interrupted" if saved_state == "streaming" else saved_state
-    return StoredMessage(role, text, parent_id, id_, state, reasoning, created=created, **read_facts(json.loads(facts)))
 
 
 def _like(word: str) -> str:

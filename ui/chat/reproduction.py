@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import threading
-import uuid
 from collections.abc import Sequence
 
 from model_loader.chat_format.chatml import Opening
@@ -12,6 +11,7 @@ from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import TextDelta
+from ui.chat.fault import log_fault
 from ui.chat.message import StoredMessage
 from ui.chat.receipt import Receipt, first_difference
 
@@ -85,7 +85,6 @@ class Reproduction:
                         return
         except ModelLoaderError as error:
             self.error = str(error)
-        except Exception:
-            fault_id = uuid.uuid4().hex[:8]
-            logger.exception("Reproduction failed, fault %s", fault_id)
+        except Exception as error:
+            fault_id = log_fault(logger, "Reproduction failed", error)
             self.error = f"Something went wrong in this program. Its log names this fault {fault_id}."

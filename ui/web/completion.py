@@ -16,7 +16,7 @@ from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.continuation import Continuation
 from ui.chat.refusal import Refused
-from ui.web.access import guest_in, notice
+from ui.web.access import clean, guest_in, notice
 from ui.web.fragments import Fragment, fill
 from ui.web.panel import read_settings
 from ui.web.strings import Language, say
@@ -25,6 +25,7 @@ from ui.web.wiring import I18N, LIGHT, STREAM, request_language, tab_of
 _LOOK_S = 0.1
 _MAX_RUNNING = 500
 _MAX_UNDO = 50
+_MAX_UNDO_CHARS = 1_000_000
 
 
 class CompletionHandlers:
@@ -46,7 +47,7 @@ class CompletionHandlers:
         """Starts to continue the text; returns the texts that undo goes back to, and the line below."""
         language, earlier = request_language(request), earlier if isinstance(earlier, list) else []
         chat_model = self._load.chat_model
-        text = text if isinstance(text, str) else ""
+        text = clean(text)
         if chat_model is None or not text:
             return earlier, ""
         try:
@@ -65,7 +66,7 @@ class CompletionHandlers:
                 return earlier, fill("failure", text=say(language, "refused_still_answering", limit=""))
             self._running[tab] = continuation
         continuation.start()
-        return [*earlier, text][-_MAX_UNDO:], fill("live", text=say(language, "writing"))
+        return _undoable([*earlier, text]), fill("live", text=say(language, "writing"))
 
     async def follow(self, request: gr.Request) -> AsyncIterator[str]:
         """The text of this tab, again and again until it has ended."""
@@ -145,6 +146,14 @@ def wire_completion(page: gr.Blocks, parts: dict[str, Any], settings: list[Any],
     parts["stop"].click(handlers.stop, None, None, **LIGHT)
     parts["undo"].click(handlers.undo, earlier, [parts["draft"], earlier], **LIGHT)
     page.unload(handlers.leave)
+
+
+def _undoable(texts: list[str]) -> list[str]:
+    """The last of these texts, no more than one may go back to and than a session may hold."""
+    kept = texts[-_MAX_UNDO:]
+    while len(kept) > 1 and sum(map(len, kept)) > _MAX_UNDO_CHARS:
+        del kept[0]
+    return kept
 
 
 def _facts(language: Language, continuation: Continuation) -> Fragment | str:

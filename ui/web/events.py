@@ -30,11 +30,18 @@ class Events:
     Args:
         num_inputs: the events of the page, and how many values each takes.
         num_pending: how many events of a session have not ended.
+        has_joined: whether a session has asked for something that streams.
     """
 
-    def __init__(self, num_inputs: Callable[[], dict[int, int]], num_pending: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        num_inputs: Callable[[], dict[int, int]],
+        num_pending: Callable[[str], int],
+        has_joined: Callable[[str], bool],
+    ) -> None:
         self._num_inputs = num_inputs
         self._num_pending = num_pending
+        self._has_joined = has_joined
         self._users: OrderedDict[str, Any] = OrderedDict()
 
     def around(self, app: ASGIApp) -> ASGIApp:
@@ -45,6 +52,8 @@ class Events:
             problem: tuple[int, str] | None = None
             if path.startswith(_STREAMS):
                 problem = self._session_problem(scope, session_of(scope))
+                if problem is None and path == _STREAMS[0] and not self._has_joined(session_of(scope) or ""):
+                    problem = 404, "There is nothing to listen to."
             elif path in _EVENTS or path == _CANCEL:
                 message = await receive()
                 problem = self._body_problem(scope, message.get("body", b""))
@@ -58,7 +67,7 @@ class Events:
 
     def _body_problem(self, scope: Scope, body: bytes) -> tuple[int, str] | None:
         try:
-            said = json.loads(body)
+            said = json.loads(body, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError):
             return 400, "The request is no JSON."
         if not isinstance(said, dict):
@@ -97,6 +106,17 @@ class Events:
         while len(self._users) > _MAX_SESSIONS:
             self._users.popitem(last=False)
         return None
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError("a number is too large")
+    return number
 
 
 def _again(message: Message, receive: Receive) -> Receive:

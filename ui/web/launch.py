@@ -4,6 +4,7 @@ What comes in is a load that has not begun and options; what goes out is a runni
 exit status after a signal. The port opens before torch is imported, because that takes the interpreter for seconds.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,6 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -44,6 +44,7 @@ from ui.web.page import PageHandlers, build_page
 from ui.web.presets import PresetHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
+from ui.web.sessions import keep_sessions_lean
 from ui.web.sharing import Sharing
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
@@ -51,6 +52,7 @@ from ui.web.transfer import TransferHandlers
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
+_END_S = 9.0
 _ANSWERS_END_S = 3.0
 _API_ENDS_S = 2.0
 _LOOK_S = 0.2
@@ -82,6 +84,7 @@ class ServedPage:
     Attributes:
         url: where it is.
         conversations, answers, tabs: what it shows; tests look at them.
+        has_saved: whether everything is on the disk, once it is being closed.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class ServedPage:
         *,
         max_shown: int = SHOWN_MESSAGES,
     ) -> None:
+        self.has_saved = False
         is_closed = options.is_shared or options.needs_login
         self._api = api if api is None or api.needs_key or not is_closed else None  # never open to strangers
         listen("The page", options.server_name, options.server_port).close()  # Gradio's message names no remedy
@@ -119,6 +123,7 @@ class ServedPage:
             ),
             is_remote=options.is_remote,
         )
+        keep_sessions_lean()
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
         self.url = self._open_port(options)
         self.conversations.start_saving()
@@ -132,6 +137,8 @@ class ServedPage:
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
             time.sleep(0.05)
+        self.conversations.save_all()
+        self.has_saved = self.conversations.problem is None
         self.blocks.close(verbose=False)
         self.conversations.close()
         self._load.close()
@@ -152,6 +159,7 @@ class ServedPage:
         events = Events(
             lambda: {index: len(event.inputs) for index, event in self.blocks.fns.items()},
             lambda session: len(queue.pending_event_ids_session.get(session, ())),
+            lambda session: session in queue.pending_messages_per_session,
         )
         return self.sharing.around(events.around(app))
 
@@ -220,7 +228,7 @@ def launch_page(
 def serve_page(
     load: BackgroundLoad, options: PageOptions, menu: ModelMenu | None = None, api: MountedApi | None = None
 ) -> int:
-    """Serves the page until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
+    """Serves the page until SIGINT, SIGTERM or SIGHUP; a second one ends it at once. Returns the exit status.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
@@ -232,19 +240,25 @@ def serve_page(
             os._exit(1)
         has_signal.set()
 
-    page = launch_page(load, options, menu, api)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    print(f"The page is at {page.url}", flush=True)
-    page.sharing.announce(page.url, partial(print, flush=True))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, end)
+    page = launch_page(load, options, menu, api)
+    _say(f"The page is at {page.url}")
+    page.sharing.announce(page.url, _say)
     if api is not None:
-        print(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}", flush=True)
+        _say(f"The API is at {page.url.rstrip('/')}{api.prefix.rstrip('/')}")
     for line in _history_lines(page.conversations.database):
-        print(line, flush=True)
-    printer = LoadPrinter(load, partial(print, flush=True))
+        _say(line)
+    printer = LoadPrinter(load, _say)
     while not has_signal.wait(_LOOK_S):
         printer.poll()
-    print("Ending; unfinished answers are kept as they are.", flush=True)
+    _say("Ending; unfinished answers are kept as they are.")
+    # For a model that hangs and for threads that Python waits for at its end; answers are saved long before.
+    end_anyway = threading.Timer(_END_S, lambda: os._exit(0 if page.has_saved else 1))
+    end_anyway.daemon = True
+    end_anyway.start()
     page.close()
     return 0
 
@@ -252,6 +266,12 @@ def serve_page(
 async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
     """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
     return PlainTextResponse("Not found.", 404)
+
+
+def _say(line: str) -> None:
+    """To the terminal, if there still is one: the page goes on without it."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def page_head(*, has_login: bool = False) -> str:

@@ -14,7 +14,7 @@ import segno
 from gradio import networking, tunneling
 from gradio.exceptions import ChecksumMismatchError
 
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")
+_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - to recognise it
 
 
 class Link:

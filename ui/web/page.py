@@ -22,6 +22,7 @@ from ui.web.model_menu import ModelMenuHandlers, lay_out_model_menu, wire_model_
 from ui.web.panel import MORE_SLIDERS, SLIDER_STEP, SLIDER_STEPS, SLIDERS, slider_range
 from ui.web.presets import PresetHandlers, lay_out_presets, wire_presets
 from ui.web.receipts import ReceiptHandlers
+from ui.web.shield import shield_handlers
 from ui.web.strings import STARTERS, say
 from ui.web.transfer import TransferHandlers, wire_transfer
 from ui.web.watch_strings import LANGUAGE_NAMES
@@ -118,6 +119,7 @@ def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
         attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
         wire_presets(parts.presets, parts.view, parts.notice, parts.settings, parts.reset, handlers.presets)
         wire_completion(page, parts.completion, parts.settings, handlers.completion)
+    shield_handlers(page)
     return page
 
 

@@ -66,6 +66,14 @@ def test_when_everything_is_open_a_new_one_is_refused_and_nothing_is_lost() -> N
     assert store.latest(ALICE) is conversation
 
 
+def test_a_new_conversation_stays_until_its_tab_has_said_that_it_shows_it() -> None:
+    store = Conversations(never_open)
+    first = store.create(ALICE)
+    for number in range(100):  # as many tabs of others open at the same moment
+        store.create(f"{number:032x}")
+    assert store.find(ALICE, first.id) is first
+
+
 def test_one_owner_does_not_push_out_another() -> None:
     store = Conversations(never_open, StoreLimits(max_conversations_per_owner=2, drops_oldest=True))
     hers = store.create(ALICE)

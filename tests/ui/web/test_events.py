@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.soak_traffic import BAD_BODIES
 from tests.ui.test_guard import RecordingApp, run
 from ui.web.events import Events
 from ui.web.login.sessions import Sessions
@@ -33,7 +34,7 @@ def say(events: Events, path: str, body: Any, login: Any = None, query: bytes = 
 
 @pytest.fixture
 def events() -> Events:
-    return Events(lambda: INPUTS, lambda session: 8 if session == "busy" else 0)
+    return Events(lambda: INPUTS, lambda session: 8 if session == "busy" else 0, lambda session: session != "silent")
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict"])
@@ -47,7 +48,7 @@ def test_an_event_of_the_page_passes(events: Events, path: str) -> None:
     ("change", "status"),
     [
         ({"fn_index": -1}, 404), ({"fn_index": 999}, 404), ({"fn_index": None}, 404), ({"fn_index": "0"}, 404),
-        ({"fn_index": True}, 404), ({"fn_index": 1e309}, 404), ({"fn_index": [0]}, 404),
+        ({"fn_index": True}, 404), ({"fn_index": 1e309}, 400), ({"fn_index": [0]}, 404),
         ({"session_hash": None}, 400), ({"session_hash": ""}, 400), ({"session_hash": "x" * 100_000}, 400),
         ({"session_hash": "../a"}, 400), ({"session_hash": "a\r\nb"}, 400), ({"session_hash": 5}, 400),
         ({"data": None}, 422), ({"data": []}, 422), ({"data": ["a"] * 3}, 422), ({"data": {"a": 1}}, 422),
@@ -102,3 +103,19 @@ def test_a_session_belongs_to_the_login_that_began_it(events: Events) -> None:
 
 def test_other_routes_are_left_alone(events: Events) -> None:
     assert say(events, "/v1/chat/completions", b"{") == 200
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e309", "-1e999"])
+def test_numbers_that_json_does_not_have_are_refused(events: Events, number: str) -> None:
+    assert say(events, "/gradio_api/run/predict", json.dumps(GOOD).replace("null", number, 1).encode()) == 400
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"])
+@pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: repr(body[:50]))
+def test_a_broken_event_is_refused(events: Events, path: str, body: bytes) -> None:
+    assert 400 <= say(events, path, body) < 500
+
+
+def test_only_a_session_that_has_asked_for_something_may_listen(events: Events) -> None:
+    assert say(events, "/gradio_api/queue/data", b"", query=b"session_hash=known") == 200
+    assert say(events, "/gradio_api/queue/data", b"", query=b"session_hash=silent") == 404
