@@ -34,11 +34,11 @@ class ScriptedApi:
         self.load = ScriptedLoad(self.model, is_loaded=is_loaded)
         self.api = Api(self.load, options)  # type: ignore[arg-type]
 
-    def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, server_name: str = "127.0.0.1", **arguments: Any) -> httpx.Response:
         """One request, through the guard."""
 
         async def answer() -> httpx.Response:
-            transport = httpx.ASGITransport(application(self.api, "127.0.0.1"))
+            transport = httpx.ASGITransport(application(self.api, server_name))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
                 return await client.request(method, path, **arguments)
 
