@@ -34,7 +34,7 @@ def test_the_table_of_flags_is_complete_and_quotes_the_defaults() -> None:
         value = parser.get_default(name.replace("-", "_"))
         shown = default.replace("`", "").strip()
         if value is None:
-            assert shown in ("as the checkpoint says", "the checkpoint's", "the newest", "never")
+            assert shown in ("as the checkpoint says", "the checkpoint's", "the newest", "never", "none")
         elif isinstance(value, Path):
             assert shown == "in the user's data folder"  # another place on every machine
         else:
