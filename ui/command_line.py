@@ -23,7 +23,8 @@ _ENVIRONMENT_PREFIX = "QWEN_DEMO_"
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """The command line of the page; its defaults are those of the place it runs in."""
-    page = PageOptions(server_name="0.0.0.0", server_port=7860) if is_hosted(environment) else PageOptions()
+    hosted = PageOptions(server_name="0.0.0.0", server_port=7860)  # noqa: S104 - behind the proxy of a Space
+    page = hosted if is_hosted(environment) else PageOptions()
     parser = argparse.ArgumentParser(
         prog="app.py",
         description="Chat with a Qwen model in the browser, on this machine.",

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from tests.benchmarks.start import ROOT, free_port
-from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
 from tests.ui.chat.test_database import check_nothing_is_missing, kill_while_writing
 from ui.chat.conversation import Conversation, ConversationRecord
 from ui.chat.conversations import Conversations
@@ -137,7 +137,7 @@ def serve(port: int) -> None:
     from ui.web.launch import ServedPage
     from ui.web.options import PageOptions
 
-    script = Script(answer="word " * TOKENS, tokens_per_s=TOKENS_PER_S)
+    script = Script(answer=many_words(TOKENS), tokens_per_s=TOKENS_PER_S)
     load: Any = ScriptedLoad(ScriptedModel(script, context_length=10_000_000))
     page = ServedPage(load, PageOptions(server_port=port))
     names = [(fn.name, number) for number, fn in page.blocks.fns.items()]
