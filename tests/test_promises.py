@@ -11,7 +11,7 @@ from tests.benchmarks import promises
 from tests.benchmarks.conversations import OWNER
 from tests.benchmarks.promises import PROMISES
 from tests.benchmarks.soak import write_long_conversation
-from tests.benchmarks.soak_server import LINGER_S, SoakServer
+from tests.benchmarks.soak_server import LINGER_S, SoakServer, words
 from tests.benchmarks.soak_traffic import play
 
 
@@ -65,7 +65,7 @@ def test_an_answer_behind_a_long_conversation_keeps_its_pace(server: SoakServer,
 
 
 def test_mixed_traffic_meets_no_error_of_the_server(server: SoakServer) -> None:
-    server.tell(answer="word " * 20, tokens_per_s=40, num_slots=20)
+    server.tell(answer=words(20), tokens_per_s=40, num_slots=20)
     traffic = asyncio.run(play(server, 4, 5))
     assert traffic.faults == []
     assert traffic.num_bad_inputs > 0

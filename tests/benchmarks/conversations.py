@@ -22,8 +22,9 @@ from typing import Any
 
 import httpx
 
+from tests.benchmarks.page_tab import PANEL_NOT_FILLED
 from tests.benchmarks.start import ROOT, free_port
-from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from tests.ui.chat.test_database import check_nothing_is_missing, kill_while_writing
 from ui.chat.conversation import Conversation, ConversationRecord
 from ui.chat.conversations import Conversations
@@ -137,7 +138,7 @@ def serve(port: int) -> None:
     from ui.web.launch import ServedPage
     from ui.web.options import PageOptions
 
-    script = Script(answer=many_words(TOKENS), tokens_per_s=TOKENS_PER_S)
+    script = Script(answer=" ".join(f"word{at}" for at in range(TOKENS)), tokens_per_s=TOKENS_PER_S)
     load: Any = ScriptedLoad(ScriptedModel(script, context_length=10_000_000))
     page = ServedPage(load, PageOptions(server_port=port))
     names = [(fn.name, number) for number, fn in page.blocks.fns.items()]
@@ -185,7 +186,7 @@ class Server:
             session = new_id()[:11]
             await self._call(client, session, "attach", [owner, conversation_id])
             begin = time.perf_counter()
-            settings = [False, "", None, "", "", True, *[1] * 8]
+            settings = PANEL_NOT_FILLED
             await self._call(client, session, "ask", ["Go on", "", None, *settings])
             joined = {"data": [None], "fn_index": self.numbers["follow"], "session_hash": session}
             (await client.post("/gradio_api/queue/join", json=joined)).raise_for_status()

@@ -16,7 +16,7 @@ import httpx
 import psutil
 
 from tests.benchmarks.page_tab import ServerFault, Tab, open_client
-from tests.benchmarks.soak_server import SoakServer
+from tests.benchmarks.soak_server import SoakServer, words
 
 _PROBE_EVERY_S = 0.05
 _PROBE_PATH = "/healthz"
@@ -103,7 +103,7 @@ async def probe(server: SoakServer, until: asyncio.Event) -> list[float]:
 
 async def streams_side_by_side(server: SoakServer, num_streams: int = 20, num_words: int = 200) -> dict[str, float]:
     """P1 and P2: readers at 20 tokens a second each, and the page loaded again and again among them."""
-    text = " ".join(f"word{number}" for number in range(num_words))
+    text = words(num_words)
     server.tell(answer=text, tokens_per_s=20, num_slots=num_streams)
     marks, gaps, loads = [], [], []
     num_wrong = 0
@@ -136,7 +136,7 @@ async def streams_side_by_side(server: SoakServer, num_streams: int = 20, num_wo
 
 async def many_for_one_slot(server: SoakServer, num_readers: int = 100) -> dict[str, float]:
     """P3: they arrive a twenty-fifth of a second after one another and are answered one by one."""
-    server.tell(answer="word " * 5, tokens_per_s=50, num_slots=1, forget=True)
+    server.tell(answer=words(5), tokens_per_s=50, num_slots=1, forget=True)
     told: list[float] = []
     asked: list[str] = []
     num_answered = 0
@@ -177,7 +177,7 @@ async def idle_after_ms(server: SoakServer, timeout_s: float = 20) -> float:
 
 async def stopping_and_leaving(server: SoakServer, linger_s: float, num: int = 10) -> dict[str, float]:
     """P4: Stop, and closing the tab, in the middle of an answer."""
-    server.tell(answer="word " * 2000, tokens_per_s=20, num_slots=20)
+    server.tell(answer=words(2000), tokens_per_s=20, num_slots=20)
     stops, leaves = [], []
     for number in range(num):
         async with tabs(server, 1) as (tab,):
@@ -198,7 +198,7 @@ async def stopping_and_leaving(server: SoakServer, linger_s: float, num: int = 1
 
 async def after_leavers(server: SoakServer, num_leavers: int = 200, at_once: int = 40) -> dict[str, float]:
     """P4: readers that give up after half a second each, then one that wants an answer."""
-    server.tell(answer="word " * 200, tokens_per_s=20, num_slots=20)
+    server.tell(answer=words(200), tokens_per_s=20, num_slots=20)
 
     async def give_up(tab: Tab) -> None:
         await tab.ask("Go on")
@@ -233,7 +233,7 @@ async def too_large(server: SoakServer, num: int = 20) -> dict[str, float]:
 
 async def memory_of_sessions(server: SoakServer, num_sessions: int = 1000, at_once: int = 20) -> dict[str, float]:
     """P7: tabs that each hold a chat of 10 KB, all of them open at the same time; an eighth of them goes first."""
-    server.tell(answer="word " * 1000, tokens_per_s=1e6, num_slots=20)
+    server.tell(answer=words(1000), tokens_per_s=1e6, num_slots=20)
     process = psutil.Process(server.pid)
     before = process.memory_info().rss
 
@@ -284,7 +284,7 @@ async def abuse(server: SoakServer, num: int = 40, per_s: float = 50) -> dict[st
 
 async def long_conversation(server: SoakServer, owner: str, conversation_id: str) -> dict[str, float]:
     """P10: an answer behind a long conversation, and a paste of 64 KB."""
-    server.tell(answer="word " * 80, tokens_per_s=20, num_slots=20)
+    server.tell(answer=words(80), tokens_per_s=20, num_slots=20)
     async with open_client(server.url) as client:
         tab = Tab(client, server.numbers, owner)
         await tab.open(conversation_id)

@@ -26,7 +26,7 @@ from tests.benchmarks import promises
 from tests.benchmarks.conversations import OWNER, _write_many, kills
 from tests.benchmarks.page_tab import Tab, open_client
 from tests.benchmarks.promises import PROMISES
-from tests.benchmarks.soak_server import LINGER_S, SoakServer
+from tests.benchmarks.soak_server import LINGER_S, SoakServer, words
 from tests.benchmarks.soak_traffic import Traffic, play
 from tests.browser import output_folder
 from ui.chat.conversation import ConversationRecord
@@ -80,7 +80,7 @@ async def mixed_traffic(
     server: SoakServer, seconds: float, num_clients: int, samples: Samples
 ) -> tuple[dict[str, float], Traffic]:
     """P7: a third of the time to warm up, then what changes in the rest."""
-    server.tell(answer="word " * 60, reasoning="", tokens_per_s=40, num_slots=20, forget=True)
+    server.tell(answer=words(60), reasoning="", tokens_per_s=40, num_slots=20, forget=True)
     await play(server, seconds / 3, num_clients, seed=0)
     before = await _idle(server)
     traffic = await _sampled(server, samples, play(server, 2 * seconds / 3, num_clients))
@@ -96,7 +96,7 @@ async def mixed_traffic(
 
 async def exit_with_answers(server: SoakServer, place: Path, num_tabs: int = 5) -> dict[str, float]:
     """P9: SIGTERM in the middle of answers; afterwards the file is read."""
-    server.tell(answer="word " * 2000, tokens_per_s=20, num_slots=20)
+    server.tell(answer=words(2000), tokens_per_s=20, num_slots=20)
     async with open_client(server.url) as client:
         opened = [Tab(client, server.numbers) for _ in range(num_tabs)]
         for tab in opened:
@@ -113,7 +113,7 @@ async def exit_with_answers(server: SoakServer, place: Path, num_tabs: int = 5) 
     num_lost = 0
     for tab in opened:
         said = database.messages(tab.conversation_id)
-        is_kept = len(said) == 2 and tab.conversation_id in said[0].text and said[1].text.startswith("word word")
+        is_kept = len(said) == 2 and tab.conversation_id in said[0].text and said[1].text.startswith("word0 word1")
         num_lost += not is_kept or said[1].state != "interrupted"
     database.close()
     return {"exit_s": took_s, "lost_at_exit": num_lost}

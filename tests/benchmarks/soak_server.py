@@ -28,6 +28,11 @@ _LOOK_S = 0.02
 _TELL_S = 0.25
 
 
+def words(number: int) -> str:
+    """A text of so many words, none of them twice: an answer that repeats itself would be ended."""
+    return " ".join(f"word{at}" for at in range(number))
+
+
 class SlottedModel(ScriptedModel):
     """A scripted model that answers only so many at once; owners take turns, as in the engine.
 

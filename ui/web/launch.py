@@ -52,8 +52,8 @@ from ui.web.transfer import TransferHandlers
 from ui.web.wiring import I18N
 
 _MAX_THREADS = 256
-_END_S = 9.0
-_ANSWERS_END_S = 3.0
+_END_S = 8.0
+_ANSWERS_END_S = 2.0
 _API_ENDS_S = 2.0
 _LOOK_S = 0.2
 _QUEUE_ENDS_S = 3.0

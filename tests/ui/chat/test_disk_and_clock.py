@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
+from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from tests.ui.chat.test_answer import Room, eventually
 from ui.chat.answers import Answers
 from ui.chat.conversations import Conversations
@@ -110,14 +110,14 @@ def test_the_thread_that_saves_outlives_whatever_the_disk_says(desk: Desk) -> No
 
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S, 20 * 365 * DAY_S])
 def test_a_clock_that_jumps_ends_no_answer_and_keeps_none_alive(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
-    room = Room(Script(answer=many_words(60), tokens_per_s=100), linger_s=0.4)
+    room = Room(Script(answer=" ".join(f"word{at}" for at in range(60)), tokens_per_s=100), linger_s=0.4)
     answer = room.answers.ask(room.conversation, "hello")
     eventually(lambda: room.last.text != "")
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump_s)
     assert answer.wait(5)
     assert room.last.state == "complete"
-    room.model.script = Script(answer=many_words(2000), tokens_per_s=100)
+    room.model.script = Script(answer=" ".join(f"word{at}" for at in range(2000)), tokens_per_s=100)
     room.answers.ask(room.conversation, "again")
     room.num_viewers = 0
     eventually(lambda: room.last.state == "interrupted", 3)

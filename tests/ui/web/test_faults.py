@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.benchmarks.page_tab import PANEL_NOT_FILLED, ServerFault, Tab, open_client
-from tests.benchmarks.soak_server import SoakServer
-from tests.scripted_model import Script, many_words
+from tests.benchmarks.soak_server import SoakServer, words
+from tests.scripted_model import Script
 from tests.ui.web.served_page import Served, eventually
 from ui.chat.database import Database
 
@@ -126,7 +126,7 @@ def test_half_requests_and_clients_that_vanish_take_nothing_from_others(served: 
 
 
 def test_a_reader_that_vanishes_without_a_word_lets_its_answer_end(served: Served) -> None:
-    served.model.script = Script(answer=many_words(5000), tokens_per_s=50)
+    served.model.script = Script(answer=words(5000), tokens_per_s=50)
 
     async def vanish(tab: Tab) -> None:
         await tab.ask("Go on")
@@ -189,7 +189,7 @@ def test_when_descriptors_run_out_the_page_recovers(server: SoakServer) -> None:
 def test_a_signal_saves_partial_answers_and_leaves_no_child_and_no_port(
     server: SoakServer, tmp_path: Path, number: signal.Signals
 ) -> None:
-    server.tell(answer=many_words(2000), tokens_per_s=40)
+    server.tell(answer=words(2000), tokens_per_s=40)
     host, port = server.url.removeprefix("http://").split(":")
 
     async def two_answers() -> list[str]:
@@ -209,12 +209,12 @@ def test_a_signal_saves_partial_answers_and_leaves_no_child_and_no_port(
         question, answer = database.messages(conversation_id)
         assert question.text == f"question {at}"
         assert answer.state == "interrupted"
-        assert answer.text.startswith("word ")
+        assert answer.text.startswith("word0 ")
     database.close()
 
 
 def test_a_model_that_hangs_keeps_the_program_no_longer_than_ten_seconds(server: SoakServer, tmp_path: Path) -> None:
-    server.tell(answer=many_words(20), tokens_per_s=40, hang_at=3)
+    server.tell(answer=words(20), tokens_per_s=40, hang_at=3)
 
     async def hang() -> str:
         async with open_client(server.url) as client:
@@ -227,12 +227,12 @@ def test_a_model_that_hangs_keeps_the_program_no_longer_than_ten_seconds(server:
 
     conversation_id = asyncio.run(hang())
     database = Database(tmp_path / "history.db")
-    assert database.messages(conversation_id)[1].text == "word word word "
+    assert database.messages(conversation_id)[1].text == "word0 word1 word2 "
     database.close()
 
 
 def test_a_second_signal_ends_at_once(server: SoakServer) -> None:
-    server.tell(answer=many_words(20), tokens_per_s=40, hang_at=3)
+    server.tell(answer=words(20), tokens_per_s=40, hang_at=3)
 
     async def twice() -> None:
         async with open_client(server.url) as client:

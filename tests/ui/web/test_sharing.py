@@ -130,7 +130,9 @@ class OpenApi:
 
 @pytest.fixture
 def house() -> Iterator[Served]:
-    served = Served(Script(tokens_per_s=20, answer=many_words(400)), linger_s=0.5, sharing=SharingOptions(auth=("a:b",)))
+    served = Served(
+        Script(tokens_per_s=20, answer=many_words(400)), linger_s=0.5, sharing=SharingOptions(auth=("a:b",))
+    )
     yield served
     served.close()
 
