@@ -38,6 +38,7 @@ bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.conversations
 	$(BIN)/python -m tests.benchmarks.gpu
 	$(BIN)/python -m tests.benchmarks.api
+	$(BIN)/python -m tests.benchmarks.remote
 
 clients: $(VENV)/.tests ## try clients that others wrote against the API (in .venv-clients; some minutes)
 	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients

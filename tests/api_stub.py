@@ -117,6 +117,7 @@ class ApiStub:
         self.has_left = threading.Event()
         self.released = threading.Event()
         self.lock = threading.Lock()
+        self.connections: set[socket.socket] = set()
         self.port = 0
 
     @property
@@ -156,6 +157,7 @@ def serve(stub: ApiStub) -> Iterator[ApiStub]:
             with stub.lock:
                 stub.num_open += 1
                 stub.num_connections += 1
+                stub.connections.add(self.connection)
             try:
                 with contextlib.suppress(OSError):
                     while asked := self.read():
@@ -165,6 +167,7 @@ def serve(stub: ApiStub) -> Iterator[ApiStub]:
             finally:
                 with stub.lock:
                     stub.num_open -= 1
+                    stub.connections.discard(self.connection)
 
         def read(self) -> Asked | None:
             if self.rfile.peek(1)[:1] == b"\x16":  # a TLS client's first byte
@@ -231,3 +234,7 @@ def serve(stub: ApiStub) -> Iterator[ApiStub]:
             stub.released.set()
             server.shutdown()
             thread.join()
+            with stub.lock:
+                for connection in stub.connections:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)

@@ -19,6 +19,7 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 FLAGS = flags_of(app.build_parser({}))
 COMMAND_FLAGS = {
     "chat": flags_of(app.build_chat_parser()),
+    "serve": flags_of(app.build_serve_parser()),
     "profile": flags_of(app.build_profile_parser()),
     "evaluate perplexity": flags_of(app.build_perplexity_parser()),
 }

@@ -86,7 +86,8 @@ class GuardPolicy:
     """What may pass. Everything has a safe default; a front end adds its routes and its host names.
 
     `allowed_hosts` are names without a port, compared in lower case, beside the loopback names that always pass;
-    `*.x.y` allows every name below x.y. `frame_ancestors` are origins that may show the page in a frame.
+    `*.x.y` allows every name below x.y, and `*` every name, where a key protects what no name can. `frame_ancestors`
+    are origins that may show the page in a frame.
     `trusted_proxy` says that a proxy of ours sets the X-Forwarded headers; otherwise they are taken away.
     `tunnel` gives the host name of the public link while there is one.
     Refusals are plain text; for paths that begin with `api_prefix` they are error bodies of OpenAI's form.
@@ -111,7 +112,7 @@ class GuardPolicy:
 
     def allows_host(self, name: str) -> bool:
         name = name.lower()
-        return name in self._hosts or any(
+        return not self._hosts.isdisjoint({name, "*"}) or any(
             host.startswith("*.") and name.endswith(host[1:]) and len(name) > len(host) - 1 for host in self._hosts
         )
 

@@ -48,7 +48,7 @@ class Recipe:
         seed: of the dialogues and of the first weights.
     """
 
-    steps: int = 4150
+    steps: int = 3600
     batch_tokens: int = 3072
     train_context: int = 1024
     learning_rate: float = 3e-3

@@ -9,7 +9,17 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from model_loader.errors import ContextLengthExceeded, EngineStopped, GenerationFailed, InvalidSetting
+from model_loader.errors import (
+    CheckpointNotFound,
+    ContextLengthExceeded,
+    EngineStopped,
+    GenerationFailed,
+    InvalidSetting,
+    ServerBusy,
+    ServerIncompatible,
+    ServerRefusesKey,
+    ServerUnreachable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +77,10 @@ def api_error(error: Exception) -> ApiError:
         return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, InvalidSetting):
         return ApiError(400, str(error), code="invalid_value")
-    if isinstance(error, EngineStopped):
+    if isinstance(error, EngineStopped | ServerBusy):
         return unavailable(str(error))
+    if isinstance(error, ServerUnreachable | ServerRefusesKey | ServerIncompatible | CheckpointNotFound):
+        return ApiError(502, str(error), code="bad_gateway")
     if isinstance(error, GenerationFailed):
         return ApiError(500, str(error), code="generation_failed")
     logger.error("A request to the API failed", exc_info=error)

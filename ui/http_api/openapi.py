@@ -20,6 +20,7 @@ _REFUSALS = {
     415: "The body is no JSON.",
     429: "Too many requests are waiting; Retry-After says when to ask again.",
     500: "The answer failed.",
+    502: "The server behind this one does not answer as it should.",
     503: "The model is not there: it is loading, ending or has failed.",
 }
 _TO_READ = (400, 401, 404, 405, 503)

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from model_loader.background_load import BackgroundLoad
-from ui.addresses import check_address, listen, names_of
+from ui.addresses import check_address, is_local, listen, names_of
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import Guard, GuardPolicy
 from ui.http_api.server import Api
@@ -67,8 +67,13 @@ class ServedApi:
 
 
 def application(api: Api, server_name: str) -> Guard:
-    """The routes behind the guard, for a server that listens on the address."""
-    policy = GuardPolicy(routes=api.guarded, allowed_hosts=tuple(names_of(server_name)), api_prefix=api.prefix)
+    """The routes behind the guard, for a server that listens on the address.
+
+    Checking host names keeps foreign pages from reaching a server without a key by a name of theirs. With a key, and
+    behind a proxy or in a container, a server cannot know its names and need not.
+    """
+    hosts = ("*",) if api.has_keys and not is_local(server_name) else tuple(names_of(server_name))
+    policy = GuardPolicy(routes=api.guarded, allowed_hosts=hosts, api_prefix=api.prefix)
     return Guard(Starlette(routes=list(api.routes)), policy=policy)
 
 

@@ -17,8 +17,8 @@ from model_loader.builtin.tokenizer import CONTROL_TOKENS, ROLES
 from model_loader.chat_format.chatml import ChatML
 from model_loader.chat_format.messages import Message
 
-RIGHT_TOPIC, REFUSED = 0.73, 0.74
-"""What the shipped weights hold; the aim is 0.75 and 0.85, and training that reaches it raises these lines."""
+RIGHT_TOPIC, REFUSED = 0.62, 0.85
+"""What the shipped weights hold; the aim is 0.75 of the topics, and training that reaches it raises the line."""
 _MAX_BYTES = 20 * 1000 * 1000
 
 

@@ -1,6 +1,5 @@
 """An API over a scripted model: on a free port, or without one for units."""
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import httpx
 
 from tests.benchmarks.start import free_port
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
+from tests.ui.test_guard import run
 from ui.http_api.options import ApiOptions
 from ui.http_api.serve import ServedApi, application
 from ui.http_api.server import Api
@@ -34,15 +34,15 @@ class ScriptedApi:
         self.load = ScriptedLoad(self.model, is_loaded=is_loaded)
         self.api = Api(self.load, options)  # type: ignore[arg-type]
 
-    def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, server_name: str = "127.0.0.1", **arguments: Any) -> httpx.Response:
         """One request, through the guard."""
 
         async def answer() -> httpx.Response:
-            transport = httpx.ASGITransport(application(self.api, "127.0.0.1"))
+            transport = httpx.ASGITransport(application(self.api, server_name))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
                 return await client.request(method, path, **arguments)
 
-        return asyncio.run(answer())
+        return run(answer())
 
     def chat(self, messages: Any = None, **fields: Any) -> httpx.Response:
         """A chat completion."""

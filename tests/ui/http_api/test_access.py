@@ -100,6 +100,19 @@ def test_62_a_foreign_host_is_refused(api: ScriptedApi, host: str) -> None:
     assert "evil" not in answer.text
 
 
+def test_a_server_for_others_answers_to_any_name_but_never_without_a_key() -> None:
+    headers = {"host": "chat.example", "authorization": f"Bearer {KEY}"}
+    for server_name, api, status in (
+        ("0.0.0.0", ScriptedApi(options=KEYED), 200),
+        ("0.0.0.0", ScriptedApi(), 400),
+        ("127.0.0.1", ScriptedApi(options=KEYED), 400),
+    ):
+        assert api.ask("GET", "/v1/models", server_name=server_name, headers=headers).status_code == status
+    keyed = ScriptedApi(options=KEYED)
+    assert keyed.ask("GET", "/v1/models", server_name="0.0.0.0", headers={"host": "chat.example"}).status_code == 401
+    assert keyed.ask("GET", "/v1/models", server_name="0.0.0.0", headers={"host": "x/v1/y?"}).status_code == 400
+
+
 def test_other_sites_are_refused_unless_they_are_named() -> None:
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
     closed, opened = ScriptedApi(), ScriptedApi(options=ApiOptions(cors_origins=(SITE,)))

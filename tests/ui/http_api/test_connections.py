@@ -179,6 +179,15 @@ def test_messages_that_are_no_good_http_are_refused(api: ScriptedApi, url: str, 
     assert httpx.get(f"{url}/health").status_code == 200
 
 
+def test_300_clients_that_never_finish_their_headers_keep_nobody_out(url: str) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(300):
+            opened.enter_context(connected(url, b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nX"))
+        began_s = time.monotonic()
+        assert httpx.get(f"{url}/health").status_code == 200
+        assert time.monotonic() - began_s < 2
+
+
 def test_65_ranges_are_nothing_here(url: str) -> None:
     ranges = "bytes=" + ",".join(f"{each}-" for each in range(5000))
     assert httpx.get(f"{url}/v1/models", headers={"range": ranges}).status_code == 200

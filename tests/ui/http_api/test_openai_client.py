@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from model_loader.events import ToolCall
 from tests.scripted_model import Script
 from tests.ui.http_api.served_api import HELLO, QUICK, ScriptedApi, eventually, on_a_port
+from tests.ui.test_guard import run
 from ui.http_api.options import ApiOptions
 
 CALLING = Script(answer="", tool_calls=(ToolCall("get_weather", '{"city": "Kyoto"}'),), tokens_per_s=5000)
@@ -133,8 +134,6 @@ async def leave_early(url: str) -> None:
 
 
 def test_closing_a_stream_early_ends_the_answer(api: ScriptedApi, url: str) -> None:
-    import asyncio
-
     api.model.begin_again(Script(answer="word " * 2000, tokens_per_s=50))
-    asyncio.run(leave_early(url))
+    run(leave_early(url))
     eventually(lambda: api.model.num_streams == 0, 1.0)

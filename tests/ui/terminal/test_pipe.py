@@ -30,7 +30,7 @@ def begin(script: dict[str, Any], folder: Path) -> "subprocess.Popen[bytes]":
     """A question that is being answered."""
     process = subprocess.Popen(
         chat_command(script, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-        env=chat_environment(),
+        env=chat_environment(), bufsize=0,
     )  # fmt: skip
     assert process.stdin is not None
     process.stdin.write(b"go")

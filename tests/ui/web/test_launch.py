@@ -109,7 +109,7 @@ def test_a_signal_keeps_the_partial_answer_and_exits_with_0(
     page.wait_for_selector("body[data-attached=yes]")
     page.fill("#box textarea", "hello")
     page.press("#box textarea", "Enter")
-    page.wait_for_selector("#chatbot .bot-row:has-text('word word')")
+    page.wait_for_selector("#chatbot .bot-row:has-text('word0 word1')")
     sent = time.monotonic()
     process.send_signal(number)
     page.wait_for_selector("#chatbot .facts:has-text('Interrupted')")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_model import Script
+from tests.scripted_model import Script, many_words
 from tests.ui.web.served_page import Served, answers, ask, eventually, is_cut_by_leaving, shoot, wait_until_answered
 from ui.web.login.options import SharingOptions
 
@@ -86,7 +86,7 @@ def test_conversations_belong_to_the_account_whatever_the_browser_says(browser: 
 
 
 def test_the_host_sees_who_is_on_and_sends_everybody_away(browser: Any, page: Any) -> None:
-    served = Served(Script(tokens_per_s=5, answer="word " * 300), sharing=SharingOptions(link=True))
+    served = Served(Script(tokens_per_s=5, answer=many_words(300)), sharing=SharingOptions(link=True))
     try:
         gate, accounts = served.page.sharing.gate, served.page.sharing._accounts
         assert gate is not None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_model import Script
+from tests.scripted_model import Script, many_words
 from tests.ui.web.served_page import Served, answers, ask, eventually, shoot, wait_until_answered
 
 pytestmark = [
@@ -45,10 +45,10 @@ def test_the_keyboard_reaches_everything(page: Any, serve: Callable[..., Served]
 
 
 def test_escape_stops_an_answer(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="word " * 400, tokens_per_s=50))
+    served = serve(Script(answer=many_words(400), tokens_per_s=50))
     served.open(page)
     ask(page, "go")
-    expect(answers(page)).to_contain_text("word word")
+    expect(answers(page)).to_contain_text("word0 word1")
     page.keyboard.press("Escape")
     wait_until_answered(page)
     assert served.path()[-1].state == "stopped"
@@ -86,7 +86,7 @@ def test_an_answer_is_told_once_when_it_is_whole(page: Any, serve: Callable[...,
 
 
 def test_a_hidden_tab_says_in_its_title_that_the_answer_is_there(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="word " * 20, tokens_per_s=40))
+    served = serve(Script(answer=many_words(20), tokens_per_s=40))
     served.open(page)
     hide = "Object.defineProperty(document, 'hidden', { get: () => %s, configurable: true })"
     ask(page, "go")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from gradio.exceptions import ChecksumMismatchError
 
-from tests.scripted_model import Script
+from tests.scripted_model import Script, many_words
 from tests.ui.test_guard import free_port
 from tests.ui.web.served_page import Served, eventually
 from ui.web.link import as_picture
@@ -130,7 +130,9 @@ class OpenApi:
 
 @pytest.fixture
 def house() -> Iterator[Served]:
-    served = Served(Script(tokens_per_s=20, answer="word " * 400), linger_s=0.5, sharing=SharingOptions(auth=("a:b",)))
+    served = Served(
+        Script(tokens_per_s=20, answer=many_words(400)), linger_s=0.5, sharing=SharingOptions(auth=("a:b",))
+    )
     yield served
     served.close()
 
