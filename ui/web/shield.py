@@ -42,6 +42,17 @@ def _shielded(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         return stream
 
+    if inspect.iscoroutinefunction(handler):
+
+        @functools.wraps(handler)
+        async def answer_later(*values: Any) -> Any:
+            try:
+                return await handler(*values)
+            except Exception as error:
+                raise _for_user(handler, error) from None
+
+        return answer_later
+
     @functools.wraps(handler)
     def answer(*values: Any) -> Any:
         try:
