@@ -24,6 +24,10 @@ _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
 _KEYWORDS_SHARE = 0.3
 """How often a question is one of the topic's keywords in a frame that all topics share."""
+_NUM_PLAIN = 12
+_PLAIN_SHARE = 0.5
+"""How often a question is one of the topic's plainest lines, which stand first in the files: those are asked most, and
+among a hundred others "Hello" alone would be drawn too seldom to be learned."""
 _LONG_ANSWER_WEIGHT = 0.5
 """How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
 
@@ -148,7 +152,7 @@ class DialogueWriter:
     def _template(self, templates: list[str], speech: Speech | None, language: str) -> str:
         """A line of the topic's questions, or now and then one of its keywords in a frame."""
         if speech is None or not speech.nouns or self._random.random() > _KEYWORDS_SHARE:
-            return self._random.choice(templates)
+            return self._random.choice(templates[:_NUM_PLAIN] if self._random.random() < _PLAIN_SHARE else templates)
         if speech.doings and self._random.random() < 0.5:
             return self._phrasing.framed("doing", self._random.choice(speech.doings), language)
         return self._phrasing.framed("about", self._random.choice(speech.nouns), language)

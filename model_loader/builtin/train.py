@@ -11,13 +11,14 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch.utils.hooks import RemovableHandle
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from model_loader.builtin import CHECKPOINT_FOLDER
@@ -45,6 +46,7 @@ class Recipe:
         batch_tokens: ids in one batch, padding included.
         train_context: longest dialogue in tokens; positions beyond it are not trained.
         learning_rate: the highest; it rises over `warmup_steps` and then falls evenly.
+        dropout: share of the embeddings' values left out while training; of the layers' half as much.
         seed: of the dialogues and of the first weights.
     """
 
@@ -54,6 +56,7 @@ class Recipe:
     learning_rate: float = 3e-3
     warmup_steps: int = 60
     weight_decay: float = 0.05
+    dropout: float = 0.08
     seed: int = 20260
 
     def learning_rate_at(self, step: int) -> float:
@@ -98,6 +101,7 @@ def train_model(
     optimizers = _optimizers(model, recipe.weight_decay)
     started = last_print = time.perf_counter()
     num_tokens, loss_average = 0, 0.0
+    noise = _add_dropout(model, recipe.dropout)
     model.train()
     for step, batch in enumerate(islice(batches, recipe.steps)):
         loss = _loss(model, batch)
@@ -121,6 +125,8 @@ def train_model(
                 flush=True,
             )
     elapsed_s = time.perf_counter() - started
+    for each in noise:
+        each.remove()
     held_out_loss = _mean_loss(model, held_out)
     print(f"trained in {elapsed_s / 60:.1f} min; loss {loss_average:.3f}, on held-out questions {held_out_loss:.3f}")
     return TrainingFigures(recipe.steps, num_tokens, elapsed_s, loss_average, held_out_loss, str(model.device.type))
@@ -201,6 +207,16 @@ def _loss(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
 def _mean_loss(model: Qwen2ForCausalLM, batches: Sequence[Batch]) -> float:
     model.eval()
     return sum(float(_loss(model, batch)) for batch in batches) / len(batches)
+
+
+def _add_dropout(model: Qwen2ForCausalLM, share: float) -> list[RemovableHandle]:
+    """Dropout after the embeddings and each layer's MLP, where Qwen2's own class has none; returns what removes it."""
+
+    def drop(share: float) -> Callable[..., torch.Tensor]:
+        return lambda module, _inputs, output: torch.nn.functional.dropout(output, share, module.training)
+
+    embeddings = model.get_input_embeddings().register_forward_hook(drop(share))
+    return [embeddings, *(layer.mlp.register_forward_hook(drop(share / 2)) for layer in model.model.layers)]
 
 
 def _optimizers(model: Qwen2ForCausalLM, weight_decay: float) -> list[torch.optim.Optimizer]:

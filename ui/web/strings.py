@@ -56,7 +56,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "starter_1": ("What can you do?", "你能做什么？", "あなたは何ができますか？"),
     "starter_2": ("Show me a table", "给我看一个表格", "表を見せてください"),
-    "starter_3": ("Write a short Python function", "写一个简短的 Python 函数", "短い Python 関数を書いてください"),
+    "starter_3": ("Show me some code", "给我看一段代码", "コードの例を見せてください"),
     "starter_4": ("Show me a formula", "给我看一个公式", "数式を見せてください"),
     "starter_5": ("How do I load a bigger model?", "如何加载更大的模型？", "もっと大きなモデルを読み込むには？"),
     # the side panel
