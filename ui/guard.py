@@ -299,7 +299,9 @@ class Guard:
         is_fixed = scope["path"].startswith(("/assets/", "/static/"))
         if not is_fixed and not any(name.lower() == b"cache-control" for name, _ in kept):
             kept.append((b"cache-control", b"no-store"))
-        if any(value.startswith(b"text/event-stream") for name, value in kept if name.lower() == b"content-type"):
+        named = {name.lower(): value for name, value in kept}
+        is_stream = named.get(b"content-type", b"").startswith(b"text/event-stream")
+        if is_stream and b"x-accel-buffering" not in named:
             kept.append((b"x-accel-buffering", b"no"))  # nginx would hold a stream back
         return kept + self._security_headers + self._permissions(scope)
 

@@ -186,8 +186,12 @@ class EngineActivity:
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_number = is_number and (isinstance(value, int) or math.isfinite(value))  # an int may be too long for a float
+    try:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        raise InvalidSetting(
+            f"{name} has far too many digits; give a number from {allowed.low:,} to {allowed.high:,}."
+        ) from None
     if is_number and name in _WHOLE_NUMBERS and not isinstance(value, int):
         is_number = False
     if not is_number or not allowed.low <= value <= allowed.high:

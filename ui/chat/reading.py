@@ -313,7 +313,10 @@ def _sampling(value: Any) -> dict[str, Any]:
 
 def _usage(value: Any) -> Usage:
     given = _dict(value)
-    read: dict[str, Any] = {name: (_seconds if name.endswith("_s") else _number)(given[name]) for name in given}
+    read: dict[str, Any] = {
+        name: (_flag if name == "is_estimate" else _seconds if name.endswith("_s") else _number)(given[name])
+        for name in given
+    }
     return Usage(**read)
 
 

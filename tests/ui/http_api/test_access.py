@@ -49,7 +49,7 @@ def test_a_key_opens_every_route(api: ScriptedApi, given: str) -> None:
         {"authorization": f"Bearer {KEY.upper()}"},
         {"authorization": f"Bearer {KEY} {KEY}"},
         {"authorization": "Bearer ключ".encode()},
-        {"authorization": "Bearer " + "x" * 60_000},
+        {"authorization": "Bearer " + "x" * 20_000},
         {"x-api-key": KEY},
         {"api-key": KEY},
     ],
