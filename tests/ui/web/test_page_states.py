@@ -200,6 +200,7 @@ def test_the_conversation_never_travels_from_the_browser(serve: Callable[..., Se
             "slider",
             "checkbox",
             "dropdown",
+            "radio",
             "state",
         }
         assert dependency["api_visibility"] == "private"
