@@ -19,17 +19,15 @@ DEPENDENT_TOPICS = frozenset(
 )
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
-_NUM_TURNS_WEIGHTS = (80, 14, 4, 1, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+_NUM_TURNS_WEIGHTS = (60, 25, 11, 3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
 _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
 _KEYWORDS_SHARE = 0.3
 """How often a question is one of the topic's keywords in a frame that all topics share."""
 _NUM_PLAIN = 12
-_PLAIN_SHARE = 0.5
+_PLAIN_SHARE = 0.6
 """How often a question is one of the topic's plainest lines, which stand first in the files: those are asked most, and
 among a hundred others "Hello" alone would be drawn too seldom to be learned."""
-_LONG_ANSWER_WEIGHT = 0.5
-"""How often a topic of `show.toml` is drawn, against 1 for the others: its answers take many tokens to train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,6 @@ class DialogueWriter:
         self._phrasing = Phrasing(corpus, self._random)
         self._forbidden = {normalised(question) for _, _, question in corpus.held_out()}
         self._topics = [topic for topic in corpus.topics.values() if topic.name not in DEPENDENT_TOPICS | _REFUSALS]
-        self._weights = [_LONG_ANSWER_WEIGHT if topic.area == "show" else 1.0 for topic in self._topics]
 
     def __iter__(self) -> Iterator[tuple[Message, ...]]:
         while True:
@@ -107,7 +104,7 @@ class DialogueWriter:
             return self._unrelated(language), self._answer("refuse", language), name
         if draw < (0.785 if name else 0.675 if last else 0.51):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
-        topic = self._random.choices(self._topics, self._weights)[0].name
+        topic = self._random.choice(self._topics).name
         return self._question(topic, language), self._answer(topic, language), name
 
     def _follow_up(self, language: str, last: Answer | None) -> tuple[str, Answer]:

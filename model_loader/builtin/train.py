@@ -56,7 +56,7 @@ class Recipe:
     learning_rate: float = 3e-3
     warmup_steps: int = 60
     weight_decay: float = 0.05
-    dropout: float = 0.08
+    dropout: float = 0.03
     seed: int = 20260
 
     def learning_rate_at(self, step: int) -> float:
