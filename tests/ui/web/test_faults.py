@@ -189,6 +189,8 @@ def test_when_descriptors_run_out_the_page_recovers(server: SoakServer) -> None:
 def test_a_signal_saves_partial_answers_and_leaves_no_child_and_no_port(
     server: SoakServer, tmp_path: Path, number: signal.Signals
 ) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("this run ignores hang-ups, as under nohup, and so does what it starts")
     server.tell(answer=words(2000), tokens_per_s=40)
     host, port = server.url.removeprefix("http://").split(":")
 
