@@ -76,17 +76,22 @@ def download(name: str, revision: str | None, report: ReportBytes, *, is_offline
     except (CheckpointDamaged, NotEnoughDisk):
         raise
     except Exception as error:  # besides its own errors the client lets those of its HTTP library through
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise NotEnoughDisk(
-                f"The disk is full: {name} could not be fetched into {constants.HF_HUB_CACHE}. Make room there, or "
-                "set HF_HOME to a folder on a roomier disk."
-            ) from None
-        if "onsistency check" in str(error):
-            raise CheckpointDamaged(
-                f"{host} sent a file of {name} with another size than it names; nothing of it was kept. Start again, "
-                "or use --hub modelscope."
-            ) from error
-        raise HubUnreachable(f"{host} cannot be reached ({type(error).__name__})") from error
+        raise _explained(name, host, error) from error
+
+
+def _explained(name: str, host: str, error: Exception) -> Exception:
+    """What to tell the user of an error that the client has no class of its own for."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return NotEnoughDisk(
+            f"The disk is full: {name} could not be fetched into {constants.HF_HUB_CACHE}. Make room there, or "
+            "set HF_HOME to a folder on a roomier disk."
+        )
+    if "onsistency check" in str(error):
+        return CheckpointDamaged(
+            f"{host} sent a file of {name} with another size than it names; nothing of it was kept. Start again, "
+            "or use --hub modelscope."
+        )
+    return HubUnreachable(f"{host} cannot be reached ({type(error).__name__})")
 
 
 def _missing_bytes(name: str, files: dict[str, Any]) -> int:
