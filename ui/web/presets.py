@@ -36,7 +36,7 @@ class PresetHandlers:
         language, chat_model = request_language(request), self._load.chat_model
         settings = self._all(language, view).get(name) if isinstance(name, str) else None
         if settings is None or chat_model is None:
-            return "", *unchanged  # a name that is being typed, to save under it
+            return "", *unchanged
         try:
             checked_conversation(self._conversations, view).settings = settings
         except Refused as refused:
@@ -96,6 +96,7 @@ def wire_presets(
 ) -> None:  # fmt: skip
     """Which event calls which handler; `parts` are those of `lay_out_presets`, `panel` the settings."""
     names = parts["names"]
-    names.input(handlers.choose, [names, view], [said, *panel, reset], **LIGHT)
+    # not `input`: the menu says that again when it loses the focus, and would undo what was set in the meantime
+    names.select(handlers.choose, [names, view], [said, *panel, reset], **LIGHT)
     parts["save"].click(handlers.save, [names, view, *panel], [said, names], **LIGHT)
     parts["forget"].click(handlers.forget, [names, view], [said, names], **LIGHT)
