@@ -194,6 +194,7 @@ class ScriptedModel:
     def begin_again(self, script: Script) -> None:
         """Follows another script and forgets what was asked."""
         self.script = script
+        self.problem = None
         for asked in (self.prompts, self.samplings, self.openings, self.tools, self.controls, self.stops, self.owners):
             asked.clear()
 

@@ -142,7 +142,7 @@ def lay_out_history() -> dict[str, Any]:
         )
         listed = gr.Markdown("", elem_id="history-list")
         transfer = lay_out_transfer()
-        with gr.Row(elem_id="history-foot"):
+        with gr.Column(elem_id="history-foot"):
             gr.Button(I18N("transfer"), elem_id="to-transfer", size="sm")
             gr.Button(I18N("trash"), elem_id="to-trash", size="sm")
             gr.Button(I18N("back_to_list"), elem_id="from-trash", size="sm")
