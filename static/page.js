@@ -457,10 +457,7 @@
     }
     // Gradio names every part by its source, which is HTML for ours, and puts a nameless button inside a button.
     for (const part of chatbot.querySelectorAll('[aria-label*="<div class"]')) part.removeAttribute("aria-label");
-    for (const arrow of chatbot.querySelectorAll(".thought-group .arrow button:not([tabindex])")) {
-      arrow.tabIndex = -1;
-      arrow.setAttribute("aria-hidden", "true");
-    }
+    for (const arrow of chatbot.querySelectorAll(".thought-group .arrow:not([inert])")) arrow.inert = true;
   }
 
   function keep() {
@@ -489,6 +486,7 @@
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
+    qwenSheets([$("#receipt"), $("#keys")]);
     new MutationObserver(lookAtModel).observe($("#brand"), { childList: true, subtree: true });
     new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
     $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token

@@ -6,6 +6,7 @@ exit status after a signal. The port opens before torch is imported, because tha
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -275,14 +276,16 @@ def _say(line: str) -> None:
 
 
 def page_head(*, has_login: bool = False) -> str:
-    """What goes into the page's head: `static/head.html` with style and script in their places, and the login's line.
+    """What goes into the page's head: `static/head.html` with styles and scripts in their places, and the login's line.
 
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
-    head = (STATIC / "head.html").read_text(encoding="utf-8")
-    for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
-        content = (STATIC / name).read_text(encoding="utf-8")
-        head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
+
+    def inlined(match: re.Match[str]) -> str:
+        tag = "style" if match[2] == "css" else "script"
+        return f"<{tag}>\n{(STATIC / match[1]).read_text(encoding='utf-8')}</{tag}>"
+
+    head = re.sub(r"<!-- (\w+\.(css|js)) -->", inlined, (STATIC / "head.html").read_text(encoding="utf-8"))
     return head + ((STATIC / "login.html").read_text(encoding="utf-8") if has_login else "")
 
 
