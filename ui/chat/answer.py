@@ -124,7 +124,7 @@ class Answer:
             if chat_model is not None:
                 self._read(chat_model)
         except ModelLoaderError as error:
-            self._end("failed", error=str(error))
+            self._end("failed", error=str(error), error_class=type(error).__name__)
         except Exception as error:
             self._end("failed", fault_id=log_fault(logger, "Answer failed", error))
         finally:

@@ -212,6 +212,7 @@ class Conversation:
         with self._lock:
             again: dict[str, Any] = {
                 "error": "",
+                "error_class": "",
                 "fault_id": None,
                 "finish_reason": None,
                 "loops_at": 0,

@@ -33,6 +33,7 @@ class StoredMessage:
         reasoning: what the model thought before it answered.
         reasoning_s: how long it thought, in seconds; None while it still does or if it did not.
         error: why it failed, as a sentence for the user; empty if the fault is ours and only `fault_id` is known.
+        error_class: name of the error's class in `model_loader.errors`; "" if there is none.
         fault_id: names the entry in the program's log that says more; None unless the fault is ours.
         left_out: how many of the oldest messages the model did not get to read, for want of room.
         reads_from: id of the oldest message that the model did read; None when it read them all.
@@ -53,6 +54,7 @@ class StoredMessage:
     reasoning: str = ""
     reasoning_s: float | None = None
     error: str = ""
+    error_class: str = ""
     fault_id: str | None = None
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
@@ -90,6 +92,7 @@ class StoredMessage:
 _FACTS = (
     "reasoning_s",
     "error",
+    "error_class",
     "fault_id",
     "usage",
     "finish_reason",

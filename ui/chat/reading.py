@@ -350,6 +350,7 @@ _MESSAGE: dict[str, Callable[[Any], Any]] = {
     "reasoning": _text,
     "reasoning_s": _seconds,
     "error": _short,
+    "error_class": _short,
     "fault_id": _short,
     "usage": _usage,
     "finish_reason": _one_of(FinishReason),

@@ -14,6 +14,7 @@ from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations
 from ui.chat.message import new_id
 from ui.chat.refusal import Refused
+from ui.web.error_strings import error_text
 from ui.web.fragments import Fragment, fill
 from ui.web.login.gate import login_in
 from ui.web.strings import Language, say
@@ -78,7 +79,7 @@ def checked_conversation(conversations: Conversations, view: Any) -> Conversatio
 def notice(language: Language, error: Refused | InvalidSetting) -> Fragment:
     """Why something was not done, for the line above the composer."""
     if isinstance(error, InvalidSetting):
-        return fill("notice", reason="invalid", text=str(error))
+        return fill("notice", reason="invalid", text=error_text(language, "InvalidSetting", str(error)))
     return fill("notice", reason=error.reason, text=refused_text(language, error))
 
 

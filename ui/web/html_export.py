@@ -14,7 +14,7 @@ from ui.chat.export import as_json, branch
 from ui.chat.message import StoredMessage
 from ui.chat.reading import DATA_CLOSING, DATA_OPENING
 from ui.web.fragments import STATIC, Fragment, fill, join
-from ui.web.render import figures
+from ui.web.render import failure_text, figures
 from ui.web.static_markdown import as_source, to_html
 from ui.web.strings import Language, say
 
@@ -56,8 +56,7 @@ def _message(language: Language, message: StoredMessage, deadline: float) -> Fra
             title = say(language, "thought", seconds=f"{message.reasoning_s:.1f}")
         thought = fill("export_fold", title=title, body=Fragment(to_html(message.reasoning, deadline)))
     if message.state == "failed":
-        text = message.error or say(language, "fault", fault_id=message.fault_id or "?")
-        failure = fill("export_failure", text=text)
+        failure = fill("export_failure", text=failure_text(language, message))
     return fill(
         "export_message",
         role=message.role,

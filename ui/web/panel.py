@@ -18,6 +18,7 @@ from ui.chat.answer import ModelSource
 from ui.chat.conversation import Settings
 from ui.chat.script_watch import AnswerLanguage
 from ui.web.access import clean
+from ui.web.error_strings import error_text
 from ui.web.fragments import Fragment, fill
 from ui.web.strings import Language, say
 
@@ -78,7 +79,11 @@ def model_view(language: Language, load: ModelSource, settings: Settings) -> tup
 def _status(language: Language, load: ModelSource, chat_model: ChatSource) -> str:
     """What is wrong although there is a model; "" if nothing is."""
     if chat_model.problem is not None:
-        return fill("load_failed", title=say(language, "unhealthy"), text=chat_model.problem)
+        return fill(
+            "load_failed",
+            title=say(language, "unhealthy"),
+            text=error_text(language, "EngineStopped", chat_model.problem),
+        )
     if load.notice is not None:
         return fill("load_failed", title=say(language, "switch_failed"), text=load.notice)
     return _NO_STATUS

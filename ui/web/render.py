@@ -9,6 +9,7 @@ from typing import Any
 from ui.chat.answer import Answer, AnswerStatus
 from ui.chat.conversation import Conversation
 from ui.chat.message import StoredMessage
+from ui.web.error_strings import error_text
 from ui.web.fragments import Fragment, fill, join
 from ui.web.markdown import normalise
 from ui.web.strings import Language, say
@@ -73,7 +74,7 @@ class Transcript:
             foot = join([*watch_bars(self._language, message, is_last), foot])
         if message.state != "failed":
             return self._body(message, foot)
-        text = message.error or say(self._language, "fault", fault_id=message.fault_id or "?")
+        text = failure_text(self._language, message)
         return self._body(message, join([fill("failure", text=text), foot]))
 
     def _actions(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Fragment]:
@@ -124,6 +125,13 @@ class Transcript:
             title = say(self._language, "thought", seconds=f"{message.reasoning_s:.1f}")
         thought = _block("assistant", normalise(message.reasoning))
         return {**thought, "metadata": {"title": title, "status": "done" if is_over else "pending"}}
+
+
+def failure_text(language: Language, message: StoredMessage) -> str:
+    """Why an answer failed, for its reader."""
+    if message.error:
+        return error_text(language, message.error_class, message.error)
+    return say(language, "fault", fault_id=message.fault_id or "?")
 
 
 def figures(language: Language, message: StoredMessage) -> list[str]:
