@@ -23,7 +23,7 @@ IGNORED = -100
 """The label of an id that is not learned (torch's `cross_entropy` skips it)."""
 _MERGE_DROPOUT = 0.1
 _BEGINNING_TOKENS = 7
-_BEGINNING_SHARE = 0.8
+_BEGINNING_SHARE = 0.9
 """Of dialogues with a single answer, how many stop after its first tokens: those decide what it is about, and the rest
 is soon known by heart, so that most of the time would go into what needs no learning."""
 _COPY_BATCHES = 200

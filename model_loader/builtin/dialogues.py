@@ -20,6 +20,8 @@ DEPENDENT_TOPICS = frozenset(
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
 _NUM_TURNS_WEIGHTS = (60, 25, 11, 3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+_LANGUAGE_WEIGHTS = (4, 3, 3)
+"""Of `LANGUAGES`: in English the same few words ask for different things more often."""
 _SAID_TWICE_SHARE = 0.06
 """How often somebody asks the same in two ways at once."""
 _KEYWORDS_SHARE = 0.3
@@ -77,7 +79,7 @@ class DialogueWriter:
         if self._random.random() < 0.1:
             template = self._random.choice(self._corpus.system_prompts)
             messages.append(Message("system", self._phrasing.filled(template, "en", self._phrasing.name("en"))))
-        language = self._random.choice(LANGUAGES)
+        language = self._random.choices(LANGUAGES, _LANGUAGE_WEIGHTS)[0]
         answer: Answer | None = None
         name = ""
         for _ in range(self._random.choices(_NUM_TURNS, _NUM_TURNS_WEIGHTS)[0]):
