@@ -20,7 +20,8 @@ test: $(VENV)/.tests ## set up, then run all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not timed" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m timed
 
 lint: $(VENV)/.tests ## check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,8 @@ from tests.benchmarks.soak import write_long_conversation
 from tests.benchmarks.soak_server import LINGER_S, SoakServer, words
 from tests.benchmarks.soak_traffic import play
 
+pytestmark = pytest.mark.timed
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

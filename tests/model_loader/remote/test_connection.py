@@ -27,6 +27,8 @@ from model_loader.remote.remote_model import RemoteModel, open_remote_model
 from model_loader.remote.server_sent_events import MAX_EVENT_BYTES
 from tests.api_stub import CUT, DONE, HANG, Answer, ApiStub, as_json, chat, chunk, event, refusal, stream, usage
 
+pytestmark = pytest.mark.timed
+
 QUESTION = [Message("user", "My diary: nobody may read this.")]
 
 

@@ -52,6 +52,7 @@ def test_a_complete_answer_has_its_text_and_its_figures() -> None:
     eventually(lambda: room.model.num_streams == 0)
 
 
+@pytest.mark.timed
 def test_stop_keeps_the_partial_answer_and_frees_the_model_within_a_second() -> None:
     room = Room(Script(answer=many_words(1000), tokens_per_s=100))
     room.answers.ask(room.conversation, "hello")
@@ -144,6 +145,7 @@ def test_a_model_that_hangs_is_left_behind_when_the_user_stops() -> None:
     assert [message.text for message in room.conversation.path()] == ["hello", "one ", "again", "fine"]
 
 
+@pytest.mark.timed
 def test_an_unwatched_answer_lingers_and_then_ends_as_interrupted() -> None:
     room = Room(Script(answer=many_words(2000), tokens_per_s=100), linger_s=0.4)
     room.answers.ask(room.conversation, "hello")

@@ -18,6 +18,8 @@ from tests.ui.http_api.served_api import HELLO, QUICK, ScriptedApi, eventually, 
 from ui.http_api import answering
 from ui.http_api.options import ApiOptions
 
+pytestmark = pytest.mark.timed
+
 LONG = Script(answer="word " * 2000, tokens_per_s=50)
 
 

@@ -72,6 +72,7 @@ def test_a_signal_lets_streams_end_or_cuts_them_and_exits_with_0(
     assert ('"finish_reason":"stop"' in lines[-2]) == (num_words == 20)
 
 
+@pytest.mark.timed
 def test_a_second_signal_ends_it_at_once(serve: Callable[[int], tuple[Any, str]]) -> None:
     process, url = serve(2000)
     body = {"model": "scripted", "messages": HELLO, "stream": True}

@@ -235,6 +235,7 @@ def test_a_model_that_hangs_keeps_the_program_no_longer_than_ten_seconds(server:
     database.close()
 
 
+@pytest.mark.timed
 def test_a_second_signal_ends_at_once(server: SoakServer) -> None:
     server.tell(answer=words(20), tokens_per_s=40, hang_at=3)
 

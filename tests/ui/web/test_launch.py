@@ -90,6 +90,7 @@ def wait_for_port(process: subprocess.Popen[str]) -> str:
     return found[0]
 
 
+@pytest.mark.timed
 def test_the_port_opens_soon_after_gradio_is_imported_and_before_torch(run: Callable[..., Any]) -> None:
     process = run(OPEN, str(free_port()))
     output, _ = process.communicate(timeout=60)

@@ -163,6 +163,7 @@ def test_a_page_whose_conversation_is_gone_begins_a_new_one_by_itself(page: Any,
     expect(page.locator("#notice")).to_be_hidden()
 
 
+@pytest.mark.timed
 def test_stop_keeps_the_partial_answer_and_frees_the_model(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(answer=WORDS, tokens_per_s=40))
     served.open(page)

@@ -10,6 +10,7 @@ from tests.scripted_model import Script, many_words
 from tests.ui.web.served_page import RICH, Served, answers, ask, shoot, wait_until_answered
 
 pytestmark = [
+    pytest.mark.timed,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("nothing_is_wrong_in_the_browser"),

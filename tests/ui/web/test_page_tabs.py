@@ -45,6 +45,7 @@ def test_unsent_text_survives_a_reload(page: Any, serve: Callable[..., Served]) 
     assert served.path()[0].text == "a draft"
 
 
+@pytest.mark.timed
 def test_a_closed_tabs_answer_lingers_and_ends_as_interrupted(browser: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(answer=WORDS, tokens_per_s=40), linger_s=1.0)
     context = browser.new_context()
