@@ -30,6 +30,7 @@ from ui.chat.conversations import Conversations, StoreLimits
 from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
+from ui.request_head import PromptHeadProtocol
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
 from ui.web.events import Events
@@ -195,6 +196,7 @@ class ServedPage:
             theme=page_theme(),
             head=page_head(has_login=options.needs_login or options.is_shared),
         )
+        self.blocks.server.config.http_protocol_class = PromptHeadProtocol  # read for each connection
         if options.inbrowser:
             webbrowser.open(self.sharing.host_link(url))
         return url
