@@ -117,7 +117,9 @@ class ServedPage:
                 HistoryHandlers(self.conversations, self.answers),
                 MeterHandlers(load, self.conversations, self.answers),
                 PresetHandlers(load, self.conversations),
-                ReceiptHandlers(load, self.conversations, allowance),
+                ReceiptHandlers(
+                    load, self.conversations, allowance, self.sharing.traffic.is_listening, options.linger_s
+                ),
                 CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
                 TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
