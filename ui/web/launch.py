@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
@@ -192,7 +191,6 @@ class ServedPage:
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
                 "routes": [*self._api.routes] if self._api is not None else [],
-                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
@@ -265,11 +263,6 @@ def serve_page(
     end_anyway.start()
     page.close()
     return 0
-
-
-async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
-    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
-    return PlainTextResponse("Not found.", 404)
 
 
 def _say(line: str) -> None:
