@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model_loader.chat_format.call_reader import CALL_START
 from model_loader.chat_format.chatml import ChatML, Opening
 from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.dialect import Dialect
-from model_loader.chat_format.json_calls import CALL_START
 from model_loader.chat_format.messages import Message, ToolUse
 from model_loader.engine.request import TokenFilter
 from model_loader.errors import InvalidSetting
@@ -99,8 +99,7 @@ class AnswerRules:
 
         start_id, end_id = self._format.think_start_id, self._format.think_end_id
         is_open = self._format.begins_thinking(opening)
-        is_switched_off = opening.thinking is False and self._format.can_switch_thinking
-        may_begin = self._format.can_think and not opening.text and not is_switched_off
+        may_begin = self._format.can_think and not opening.text and not self._format.skips_thinking(opening)
         if start_id is None or end_id is None or not (is_open or may_begin):
             return []
         separator = self._format.encode_text("\n\n")

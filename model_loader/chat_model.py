@@ -20,6 +20,7 @@ from model_loader.chat_format.dialect import Dialect, NoTools
 from model_loader.chat_format.json_tools import JsonTools
 from model_loader.chat_format.messages import NO_TOOLS, Message, ToolUse
 from model_loader.chat_format.react_tools import ReactTools
+from model_loader.chat_format.xml_tools import XmlTools
 from model_loader.checkpoint.context_length import explain_context_length
 from model_loader.checkpoint.resolve import Checkpoint
 from model_loader.defaults import default_sampling, eos_ids, is_completion_model
@@ -362,4 +363,6 @@ def _choose_dialect(checkpoint: Checkpoint, chat_format: ChatML, vocabulary: Voc
         return ReactTools(chat_format, vocabulary)
     if JsonTools.is_in(checkpoint.chat_template):
         return JsonTools(chat_format, vocabulary, checkpoint.chat_template)
+    if XmlTools.is_in(checkpoint.chat_template):
+        return XmlTools(chat_format, vocabulary, checkpoint.chat_template)
     return NoTools(chat_format, vocabulary, checkpoint.name)

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model_loader.chat_format.call_reader import CALL_END, CALL_START
 from model_loader.chat_format.chatml import ChatML
 from model_loader.chat_format.detokenizer import Vocabulary
-from model_loader.chat_format.json_calls import CALL_END, CALL_START
 from model_loader.chat_format.messages import Tool
 from model_loader.errors import InvalidSetting
 

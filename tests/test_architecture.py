@@ -22,7 +22,7 @@ LIBRARY_HOMES = {
     "fastapi": ("ui.http_api",),
     "segno": ("ui.web",),
     "starlette": ("ui.http_api", "ui.web"),
-    "uvicorn": ("ui.http_api",),
+    "uvicorn": ("ui.http_api", "ui.request_head"),
     "pydantic": ("ui.http_api",),
     "openai": ("ui.http_api",),
     "prometheus_client": ("ui.http_api",),

@@ -17,6 +17,7 @@ from model_loader.model_menu import ModelMenu
 from model_loader.open_model import open_chat_model
 from tests.benchmarks.start import free_port
 from tests.browser import output_folder
+from ui.chat.audience import Audience
 from ui.web.launch import ServedPage, launch_page
 from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
@@ -86,7 +87,7 @@ def test_a_running_answer_ends_as_interrupted_and_keeps_what_it_has(served: Serv
     expect(page.locator("#model-switch")).to_be_enabled(timeout=SLOW_MS)
     conversation = served.conversations.create("f" * 32)
     answer = served.answers.ask(conversation, "Show me a table")
-    answer._is_watched = lambda: True
+    answer._audience = Audience(lambda: True, 0.0)
     choose(page, "builtin")
     page.locator("#model-switch").click()
     expect(page.locator("#card .model-name")).to_have_text("builtin", timeout=SLOW_MS)

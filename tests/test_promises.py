@@ -58,6 +58,10 @@ def test_after_readers_have_left_the_next_one_is_answered(server: SoakServer) ->
     check(asyncio.run(promises.after_leavers(server, num_leavers=20, at_once=20)))
 
 
+def test_a_page_has_its_turn_among_the_clients_of_the_api(server: SoakServer) -> None:
+    check(asyncio.run(promises.fair_share(server, num_clients=10, num_questions=1)))
+
+
 def test_bodies_over_the_limit_are_refused_at_once(server: SoakServer) -> None:
     check(asyncio.run(promises.too_large(server, num=5)))
 
@@ -71,3 +75,4 @@ def test_mixed_traffic_meets_no_error_of_the_server(server: SoakServer) -> None:
     traffic = asyncio.run(play(server, 4, 5))
     assert traffic.faults == []
     assert traffic.num_bad_inputs > 0
+    assert {"call", "stream"} & traffic.visits.keys()

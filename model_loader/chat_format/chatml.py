@@ -8,6 +8,7 @@ all. So nothing that a user types, and nothing found in a history, can become a 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,10 @@ _DEFAULT_SYSTEMS = (
     "You are a helpful assistant.",
 )
 """What the families' own templates say when no system message is given: Qwen2.5; Qwen1.5 and Qwen2."""
-_TEMPLATE_OPENS_THINKING = "<|im_start|>assistant\\n<think>\\n"
-"""As QwQ's and Qwen3-Thinking-2507's templates end, in Jinja's spelling of a newline."""
+_OPENS_THINKING = re.compile(r"<think>\\n['\"]")
+"""In the end of the templates of QwQ, Qwen3-Thinking-2507 and Qwen3.5, in Jinja's spelling of a newline."""
+_THINKS_ON_REQUEST = "enable_thinking is true"
+"""In the end of the templates of the smallest Qwen3.5, which do not think unless they are told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,10 @@ class ChatML:
         self.think_start_id = tokenizer.token_to_id(THINK_START)
         self.think_end_id = tokenizer.token_to_id(THINK_END)
         self.can_think = self.think_end_id is not None and THINK_START in chat_template
-        self.starts_thinking = self.think_start_id is not None and _TEMPLATE_OPENS_THINKING in chat_template
+        template_end = chat_template.rpartition("add_generation_prompt")[2]
+        self.starts_thinking = self.think_start_id is not None and bool(_OPENS_THINKING.search(template_end))
         self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
+        self._thinks_on_request = self.can_switch_thinking and _THINKS_ON_REQUEST in template_end
         self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
 
     def encode_text(self, text: str) -> list[int]:
@@ -141,7 +146,7 @@ class ChatML:
         """The ids that open the assistant's turn, and what is said of it already."""
         if opening.text or opening.reasoning:
             return self._turn_start_ids + self._spoken_ids(opening)
-        if opening.thinking is False and self.can_switch_thinking:
+        if self.skips_thinking(opening):
             return self._turn_start_ids + self._think_ids("")
         return self.answer_start_ids
 
@@ -149,7 +154,12 @@ class ChatML:
         """Whether what the model says first is reasoning that has begun already."""
         if opening.text or opening.reasoning:
             return not opening.text and self.think_start_id is not None
-        return self.starts_thinking and not (opening.thinking is False and self.can_switch_thinking)
+        return self.starts_thinking and not self.skips_thinking(opening)
+
+    def skips_thinking(self, opening: Opening) -> bool:
+        """Whether the model is told to answer without reasoning, by the opening or by its template."""
+        thinks = opening.thinking if opening.thinking is not None else not self._thinks_on_request
+        return self.can_switch_thinking and not thinks
 
     def _spoken_ids(self, opening: Opening) -> list[int]:
         """What was thought and said; thinking that has no answer yet stays open."""

@@ -84,6 +84,5 @@ class NoTools:
 
 
 _REASON = (
-    "its chat template has no <tool_call> with JSON in it. Leave them out, or load a model that knows them, such as "
-    "-c Qwen/Qwen3-4B."
+    "its chat template has no <tool_call>. Leave them out, or load a model that knows them, such as -c Qwen/Qwen3-4B."
 )

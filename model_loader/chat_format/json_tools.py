@@ -13,14 +13,16 @@ import json
 from collections.abc import Sequence
 
 from model_loader.chat_format.answer_reader import AnswerReader
+from model_loader.chat_format.call_reader import CALL_END, CALL_START, CallReader
 from model_loader.chat_format.chatml import ChatML, Opening
 from model_loader.chat_format.detokenizer import Vocabulary
-from model_loader.chat_format.json_calls import CALL_END, CALL_START, JsonCallReader
+from model_loader.chat_format.json_calls import parse_call
 from model_loader.chat_format.messages import Message, Tool, ToolUse, check_conversation
+from model_loader.chat_format.thoughts import keeps_thoughts, loop_start, thought_parts
 from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn
 
-_RESULT_START = Marker("<tool_response>")
-_RESULT_END = Marker("</tool_response>")
+RESULT_START = Marker("<tool_response>")
+RESULT_END = Marker("</tool_response>")
 _INTRODUCTION = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
     "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
@@ -38,11 +40,12 @@ class JsonTools:
     def __init__(self, chat_format: ChatML, vocabulary: Vocabulary, chat_template: str) -> None:
         self._format = chat_format
         self._vocabulary = vocabulary
+        self._keeps_thoughts = keeps_thoughts(chat_template)
         self._head = f"{chat_format.default_system}\n\n" if _TEMPLATE_ALWAYS_PARTS in chat_template else ""
 
     @staticmethod
     def is_in(chat_template: str) -> bool:
-        """Whether a template has this dialect; that of Qwen3-Coder shares its markers and writes XML between them."""
+        """Whether a template has this dialect; those of `xml_tools` share its markers and write XML between them."""
         return CALL_START in chat_template and "<function=" not in chat_template
 
     def turns(self, messages: Sequence[Message], tools: ToolUse) -> list[Turn]:
@@ -53,10 +56,13 @@ class JsonTools:
         if tools.offered:
             system = rest.pop(0) if rest[0].role == "system" else None
             turns.append(self._system_turn(system, tools.offered))
-        for before, message in zip([None, *rest], rest, strict=False):
-            if message.role != "tool":
-                turns.append(Turn("assistant", _spoken(message)) if message.tool_calls else plain_turn(message))
-            elif before is not None and before.role == "tool":
+        start = loop_start(rest) if self._keeps_thoughts else len(rest)
+        for place, message in enumerate(rest):
+            if message.role == "assistant":
+                turns.append(Turn("assistant", _spoken(message, keeps_thoughts=place >= start)))
+            elif message.role != "tool":
+                turns.append(plain_turn(message))
+            elif rest[place - 1].role == "tool":
                 turns[-1] = Turn("user", (*turns[-1].parts, "\n", *_result(message)))
             else:
                 turns.append(Turn("user", _result(message)))
@@ -73,11 +79,11 @@ class JsonTools:
         """As `Dialect` says."""
         if not tools.offered:
             return AnswerReader(self._format, self._vocabulary, stop, opening)
-        return JsonCallReader(self._format, self._vocabulary, stop, opening, is_parallel=tools.is_parallel)
+        return CallReader(self._format, self._vocabulary, parse_call, stop, opening, is_parallel=tools.is_parallel)
 
     def _system_turn(self, system: Message | None, tools: Sequence[Tool]) -> Turn:
         head = self._head if system is None else f"{system.content}\n\n"
-        signatures = "".join(f"\n{_signature(tool)}" for tool in tools)
+        signatures = "".join(f"\n{signature(tool)}" for tool in tools)
         start, end = Marker(CALL_START), Marker(CALL_END)
         return Turn(
             "system",
@@ -95,15 +101,17 @@ class JsonTools:
         )
 
 
-def _signature(tool: Tool) -> str:
+def signature(tool: Tool) -> str:
     """As the `tojson` filter of transformers writes the tool of an OpenAI request; what is not given is left out."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     given = {key: value for key, value in function.items() if value not in ("", None)}
     return json.dumps({"type": "function", "function": given}, ensure_ascii=False)
 
 
-def _spoken(message: Message) -> tuple[Part, ...]:
+def _spoken(message: Message, *, keeps_thoughts: bool) -> tuple[Part, ...]:
     parts: list[Part] = [message.content]
+    if keeps_thoughts and message.reasoning:
+        parts = [*thought_parts(message.reasoning.strip("\n")), message.content.lstrip("\n")]
     for number, call in enumerate(message.tool_calls):
         parts += [
             "\n" if number or message.content else "",
@@ -115,4 +123,4 @@ def _spoken(message: Message) -> tuple[Part, ...]:
 
 
 def _result(message: Message) -> tuple[Part, ...]:
-    return _RESULT_START, f"\n{message.content}\n", _RESULT_END
+    return RESULT_START, f"\n{message.content}\n", RESULT_END

@@ -25,20 +25,24 @@ class Message:
     Attributes:
         role: "tool" brings the result of one call that the assistant's message before it made.
         tool_calls: what an assistant's message asks for, after its content.
+        reasoning: what the assistant thought before; prompts repeat it only where the checkpoint's template does.
 
     Raises:
-        InvalidSetting: the role is none of the four, or another than the assistant calls tools.
+        InvalidSetting: the role is none of the four, or another than the assistant calls tools or thinks.
     """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise InvalidSetting(f"A message has the role {self.role!r}; use one of {', '.join(get_args(Role))}.")
         if self.tool_calls and self.role != "assistant":
             raise InvalidSetting(f"A message of the {self.role} calls tools; only the assistant's may.")
+        if self.reasoning and self.role != "assistant":
+            raise InvalidSetting(f"A message of the {self.role} has reasoning; only the assistant's may.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from model_loader.remote.token_counter import TokenCounter
 
 _LAST_WORDS_S = 5.0
 """How long a server may take to say what an answer cost, once it has ended it."""
+_MOST_TOKENS = 10**9
 _STOPS_S = 1.0
 """How long it may take to notice a stop string that we have seen."""
 
@@ -109,4 +110,5 @@ class RemoteAnswer:
 
 
 def _whole_number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    """A number of tokens; 0 for what cannot be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS else 0

@@ -13,6 +13,7 @@ from model_loader.events import Event, FinishReason, ReasoningDelta, Scores, Tex
 
 _REASONS: Mapping[str, FinishReason] = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 _CUT = ("abort", "error", "content_filter")
+_LARGEST_LOGPROB = 1e6
 _THINK_START, _THINK_END = "<think>", "</think>"
 
 
@@ -265,8 +266,10 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    return float(value) if is_number else None
+    """A logarithm of a probability; None for anything else, whole numbers that no float holds among it."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= _LARGEST_LOGPROB or value == -math.inf else None
 
 
 def _list(value: Any) -> list[Any]:

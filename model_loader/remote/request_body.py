@@ -133,6 +133,8 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     num_calls = 0
     for message in messages:
         one: dict[str, Any] = {"role": message.role, "content": _whole(message.content)}
+        if message.reasoning:
+            one["reasoning_content"] = _whole(message.reasoning)
         if message.tool_calls:
             unanswered = [f"call{num_calls + at:05d}" for at in range(len(message.tool_calls))]
             num_calls += len(unanswered)
@@ -152,6 +154,7 @@ def prompt_texts(body: Mapping[str, Any]) -> list[str]:
         return [body["prompt"]] if isinstance(body["prompt"], str) else []
     calls = [call["function"] for message in body["messages"] for call in message.get("tool_calls", ())]
     texts = [message["content"] for message in body["messages"]] + [call["arguments"] for call in calls]
+    texts += [message.get("reasoning_content", "") for message in body["messages"]]
     if "tools" in body:
         texts.append(json.dumps(body["tools"], ensure_ascii=False))
     return [text for text in texts if text]

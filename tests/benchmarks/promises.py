@@ -64,6 +64,8 @@ PROMISES = {
     "lost_at_kill": Promise("P9", "acknowledged messages lost by kill -9", "", 0),
     "updates_per_s": Promise("P10", "updates behind 200 messages, 60 KB", "/s", 5, is_floor=True),
     "paste_ms": Promise("P10", "64 KB pasted are taken or refused", "ms", 1000),
+    "turn_answers": Promise("P11", "50 API clients, 1 slot: answers before a page's", "", 2),
+    "api_faults": Promise("P11", "50 API clients, 1 slot: answered otherwise than 200, 429", "", 0),
     "list_ms": Promise("P12", "the list among 10,000 conversations", "ms", 1000),
     "open_ms": Promise("P12", "one of 10,000 conversations is opened", "ms", 200),
     "start_s": Promise("P12", "from start to the open port, without a model", "s", 5),
@@ -280,6 +282,35 @@ async def abuse(server: SoakServer, num: int = 40, per_s: float = 50) -> dict[st
         await asyncio.gather(annoying, return_exceptions=True)
         await asyncio.sleep(0.5)
     return {"abuse_ratio": statistics.median(noisy) / statistics.median(quiet)}
+
+
+async def fair_share(server: SoakServer, num_clients: int = 50, num_questions: int = 5) -> dict[str, float]:
+    """P11: API clients ask again and again for the one slot; how many of their answers a tab's question waits for."""
+    server.tell(answer=words(20), tokens_per_s=20, num_slots=1, forget=True)
+    waits: list[int] = []
+    num_faults = 0
+
+    async def keep_asking(client: httpx.AsyncClient) -> None:
+        nonlocal num_faults
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "for a program"}]}
+        while True:
+            response = await client.post("/v1/chat/completions", json=body)
+            num_faults += response.status_code not in (200, 429)
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    async with open_client(server.url) as client, tabs(server, 1) as (tab,):
+        asking = [asyncio.create_task(keep_asking(client)) for _ in range(num_clients)]
+        while server.tell()["waiting"] < num_clients // 2:
+            await asyncio.sleep(_LOOK_S)
+        for number in range(num_questions):
+            num_served = len(server.tell()["served"])
+            await tab.answer(f"question {number}")
+            waits.append(server.tell()["served"].index(f"question {number}") - num_served + 1)  # one runs already
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    await idle_after_ms(server)
+    return {"turn_answers": statistics.median(waits), "api_faults": num_faults}
 
 
 async def long_conversation(server: SoakServer, owner: str, conversation_id: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Minutes or hours of mixed traffic against the page, and every promise about load with what was measured for it.
+"""Minutes or hours of mixed traffic against page and API, and every promise about load with what was measured for it.
 
     python -m tests.benchmarks.soak [--minutes N] [--clients N]
 
@@ -164,6 +164,7 @@ async def measure(server: SoakServer, place: Path, long_id: str, seconds: float,
         ("100 readers", lambda: promises.many_for_one_slot(server)),
         ("Stop", lambda: promises.stopping_and_leaving(server, LINGER_S)),
         ("200 leavers", lambda: promises.after_leavers(server)),
+        ("50 programs", lambda: promises.fair_share(server)),
         ("abuse", lambda: promises.abuse(server)),
         ("large bodies", lambda: promises.too_large(server)),
     )
@@ -206,7 +207,6 @@ def print_table(figures: dict[str, float]) -> bool:
         is_all_held &= is_held
         limit = f"{'>=' if promise.is_floor else '<='} {promise.limit:g} {promise.unit}".strip()
         print(f"{promise.row:4} {promise.says:60} {limit:>12} {value:>12.1f}  {'yes' if is_held else 'NO'}")
-    print("P11  page and API share slots: not measured, there is no API on this page")
     return is_all_held
 
 

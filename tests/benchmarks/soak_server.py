@@ -1,4 +1,4 @@
-"""The page in a process of its own, with a scripted model of so many slots, to be loaded and looked at from outside.
+"""Page and API in a process of their own, with a scripted model of so many slots, to be loaded from outside.
 
     python -m tests.benchmarks.soak_server PORT FILE
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.engine.fair_queue import FairQueue
+from model_loader.engine.request import EngineActivity
 from model_loader.events import Event, Waiting
 from tests.benchmarks.start import ROOT, free_port
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
@@ -48,6 +49,11 @@ class SlottedModel(ScriptedModel):
         self._waiting: FairQueue[object] = FairQueue()
         self._num_running = 0
         self._turns = threading.Condition()
+
+    @property
+    def activity(self) -> EngineActivity:
+        """Who runs and who waits, as the engine tells it."""
+        return EngineActivity(self._num_running, len(self._waiting), self.num_slots, 0, self.context_length)
 
     def stream(self, messages: Any, sampling: Any = None, *, owner: str = "", **options: Any) -> Iterator[Event]:
         """Waits for a slot, then follows the script."""
@@ -84,7 +90,8 @@ class SlottedModel(ScriptedModel):
 
 
 def serve(port: int, place: Path | None) -> None:
-    """The page until a signal comes or its standard input ends."""
+    """Page and API until a signal comes or its standard input ends."""
+    from ui.http_api.server import Api
     from ui.web import launch
     from ui.web.options import PageOptions
 
@@ -102,7 +109,8 @@ def serve(port: int, place: Path | None) -> None:
         return page
 
     with unittest.mock.patch.object(launch, "launch_page", open_and_listen):
-        sys.exit(launch.serve_page(load, PageOptions(server_port=port, linger_s=LINGER_S, history=place)))
+        options = PageOptions(server_port=port, linger_s=LINGER_S, history=place)
+        sys.exit(launch.serve_page(load, options, None, Api(load)))
 
 
 def _obey(model: SlottedModel) -> None:

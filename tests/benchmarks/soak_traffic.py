@@ -1,7 +1,6 @@
 """What the clients of a soak do: kinds of traffic, each a coroutine that plays one visit.
 
-A kind raises `ServerFault` when the server answers with a 5xx status or breaks what it promised. New kinds (of an HTTP
-API, say) are added to `KINDS`.
+A kind raises `ServerFault` when the server answers with a 5xx status or breaks what it promised.
 """
 
 import asyncio
@@ -9,7 +8,7 @@ import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
@@ -54,7 +53,21 @@ BAD_BODIES = (
     b'{"event_id":1,"fn_index":0,"session_hash":"x"}',
     b"[]," * 100_000,
 )
+_TOO_LARGE = 256 * 1024
+_CHAT = {"messages": [{"role": "user", "content": "for a program"}]}
 POSTS = ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/cancel")
+API_PATHS = ("/v1/chat/completions", "/v1/completions", "/load_model")
+BAD_API_BODIES = (
+    b'{"model":"scripted"}',
+    b'{"model":"scripted","messages":[]}',
+    b'{"model":"../../etc","messages":[{"role":"user","content":"x"}]}',
+    b'{"model":"scripted","messages":[{"role":"system\\n","content":null}]}',
+    b'{"model":"scripted","messages":[{"role":"user","content":"x"}],"n":1000000}',
+    b'{"model":"scripted","messages":[{"role":"user","content":"x"}],"temperature":1e309}',
+    b'{"model":"scripted","messages":[{"role":"user","content":"\\ud800"}],"max_tokens":-1}',
+    b'{"model":"scripted","prompt":[[-1]],"logprobs":1000000}',
+    b'{"model":"scripted","prompt":"' + b"x" * 2_000_000 + b'"}',
+)
 BAD_PATHS = (
     "/config",
     "/gradio_api/file=/etc/passwd",
@@ -182,13 +195,54 @@ async def hang_up(visitor: Visitor) -> None:
     visitor.num_bad_inputs += 1
 
 
+async def call(visitor: Visitor) -> None:
+    """A program that waits for whole answers, of a chat and of a text."""
+    for path, asked in zip(API_PATHS, (_CHAT, {"prompt": "Once"}), strict=False):
+        response = await visitor.client.post(path, json={"model": "scripted", **asked})
+        visitor.num_requests += 1
+        if response.status_code != 429 and not response.json().get("choices"):
+            raise ServerFault(f"{response.status_code} for {path} {response.text[:80]}")
+
+
+async def stream(visitor: Visitor) -> None:
+    """A program that reads a streamed answer to its end, and one that leaves in the middle."""
+    body = {"model": "scripted", "stream": True, **_CHAT}
+    for is_whole in (True, False):
+        visitor.num_requests += 1
+        async with visitor.client.stream("POST", API_PATHS[0], json=body) as response:
+            if response.status_code == 429:
+                continue
+            lines = [line async for line in _first_lines(response, None if is_whole else 9) if line]
+        if response.status_code != 200 or (is_whole and lines[-1] != "data: [DONE]"):
+            raise ServerFault(f"{response.status_code} for a stream that ends with {lines[-1:]}")
+
+
+async def attack_api(visitor: Visitor) -> None:
+    """Sends the API what no client would."""
+    for body in visitor.random.sample(BAD_API_BODIES + BAD_BODIES, 4):
+        await _expect_no_fault(visitor, "POST", visitor.random.choice(API_PATHS), body)
+
+
+async def _first_lines(response: httpx.Response, most: int | None) -> AsyncIterator[str]:
+    number = 0
+    async for line in response.aiter_lines():
+        yield line
+        number += 1
+        if number == most:
+            return
+
+
 async def _expect_no_fault(visitor: Visitor, method: str, path: str, body: bytes | None = None) -> None:
     visitor.num_requests += 1
     visitor.num_bad_inputs += 1
     asked = visitor.client.stream(method, path, content=body, headers={"content-type": "application/json"})
-    async with asked as response:  # a stream, whose end is not waited for
-        if response.status_code >= 500:
-            raise ServerFault(f"{response.status_code} for {method} {path[:60]} {str(body)[:80]}")
+    try:
+        async with asked as response:  # a stream, whose end is not waited for
+            if response.status_code >= 500:
+                raise ServerFault(f"{response.status_code} for {method} {path[:60]} {str(body)[:80]}")
+    except (httpx.ReadError, httpx.WriteError):
+        if body is None or len(body) < _TOO_LARGE:  # the server hangs up before all of such a body has been sent
+            raise
 
 
 Kind = Callable[[Visitor], Awaitable[None]]
@@ -201,6 +255,9 @@ KINDS: dict[Kind, int] = {
     say_nonsense: 1,
     attack: 2,
     hang_up: 2,
+    call: 3,
+    stream: 3,
+    attack_api: 1,
 }
 """Each kind of visit and how often it comes among the others."""
 

@@ -28,6 +28,7 @@ MAP = Tool("map", "", {"properties": {}, "additionalProperties": False})
 TOOLS = ToolUse((CLOCK, MAP))
 SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
 SAMPLING = Sampling(max_new_tokens=120, temperature=1.0, seed=3)
+XML_TEMPLATE = "{{- '# Tools <tool_call><function=f></function></tool_call>' }}"
 THINKING_TEMPLATE = f"{TOOL_TEMPLATE} '<|im_start|>assistant\\n<think>\\n'"
 
 
@@ -211,6 +212,17 @@ def test_closing_a_stream_with_tools_frees_the_engine(tool_model: ChatModel) -> 
     while tool_model.activity.num_running and time.monotonic() < deadline:
         time.sleep(0.01)
     assert tool_model.activity.num_running == 0
+
+
+def test_qwen3_coder_begins_a_demanded_call_in_xml(tmp_path: Path) -> None:
+    model = opened(write_tiny_checkpoint(tmp_path / "coder", chat_template=XML_TEMPLATE, max_position_embeddings=1024))
+    try:
+        assert model.supports_tools
+        events = list(model.stream(QUESTION, SAMPLING.changed(max_new_tokens=40), tools=ToolUse((CLOCK,), "clock")))
+        assert text_of(events).startswith("<tool_call>\n<function=clock>\n")  # of random weights it is no whole call
+        assert finish_of(events) in ("length", "stop")
+    finally:
+        model.close()
 
 
 @pytest.mark.parametrize("choice", ["required", "clock"])

@@ -22,6 +22,7 @@ from model_loader.errors import ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from model_loader.progress import LoadProgress
 from ui.chat.answer_watch import AnswerWatch
+from ui.chat.audience import Audience
 from ui.chat.conversation import Conversation
 from ui.chat.fault import log_fault
 from ui.chat.message import MessageState, StoredMessage
@@ -90,11 +91,9 @@ class Answer:
         self.num_tokens = 0
         self._source = source
         self._settings = settings or conversation.settings
-        self._is_watched = is_watched
-        self._linger_s = linger_s
+        self._audience = Audience(is_watched, linger_s)
         self._on_end = on_end
         self._ending: MessageState | None = None
-        self._alone_since: float | None = None
         self._thinks_since: float | None = None
         self._usage_before: Usage | None = None
         self._watch: AnswerWatch | None = None
@@ -211,11 +210,7 @@ class Answer:
 
     def _should_end(self) -> bool:
         """Whether the user has stopped it, or nobody has looked at it for long enough."""
-        if self._is_watched():
-            self._alone_since = None
-        elif self._alone_since is None:
-            self._alone_since = time.monotonic()
-        elif time.monotonic() - self._alone_since >= self._linger_s:
+        if self._audience.has_left():
             self.end_as("interrupted")
         return self._ending is not None
 

@@ -7,13 +7,13 @@ or has failed. It knows no conversation and no widgets.
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import Finished, FinishReason, TextDelta, Usage
+from ui.chat.audience import Audience
 from ui.chat.fault import log_fault
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class Continuation:
 
     Args:
         stop: texts that end it.
+        is_watched: whether somebody looks at it; it ends when nobody has for some seconds.
 
     Attributes:
         usage: what it cost, once the model has ended it.
@@ -49,8 +50,7 @@ class Continuation:
         self._chat_model = chat_model
         self._beginning = text
         self._sampling = sampling
-        self._is_watched = is_watched
-        self._watched_at = time.monotonic()
+        self._audience = Audience(is_watched, _ALONE_S)
         self._stop = stop
         self._pieces: list[str] = []
         self._is_stopped = threading.Event()
@@ -93,15 +93,9 @@ class Continuation:
                         self._pieces.append(event.text)
                     elif isinstance(event, Finished):
                         self.usage, self.finish_reason = event.usage, event.reason
-                    if self._is_stopped.is_set() or self._is_left_alone():
+                    if self._is_stopped.is_set() or self._audience.has_left():
                         return
         except ModelLoaderError as error:
             self.error = str(error)
         except Exception as error:
             self.fault_id = log_fault(logger, "Continuation failed", error)
-
-    def _is_left_alone(self) -> bool:
-        """Whether nobody has listened for a while."""
-        if self._is_watched():
-            self._watched_at = time.monotonic()
-        return time.monotonic() - self._watched_at > _ALONE_S

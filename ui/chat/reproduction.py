@@ -11,6 +11,7 @@ from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
 from model_loader.events import TextDelta
+from ui.chat.audience import Audience
 from ui.chat.fault import log_fault
 from ui.chat.message import StoredMessage
 from ui.chat.receipt import Receipt, first_difference
@@ -21,12 +22,20 @@ logger = logging.getLogger(__name__)
 class Reproduction:
     """One run. Any thread may read it, stop it and wait for it.
 
+    Args:
+        audience: who wants to know what comes out; when they have left, it ends.
+
     Attributes:
         error: why it failed, as a sentence for the user; "" if it did not.
     """
 
     def __init__(
-        self, chat_model: ChatSource, answer: StoredMessage, messages: Sequence[Message], receipt: Receipt
+        self,
+        chat_model: ChatSource,
+        answer: StoredMessage,
+        messages: Sequence[Message],
+        receipt: Receipt,
+        audience: Audience,
     ) -> None:
         self.error = ""
         self._chat_model = chat_model
@@ -34,6 +43,7 @@ class Reproduction:
         self._is_whole = answer.state == "complete"
         self._messages = messages
         self._receipt = receipt
+        self._audience = audience
         self._pieces = [receipt.prefill]
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reproduction", daemon=True)
@@ -70,6 +80,10 @@ class Reproduction:
         """Ends it."""
         self._is_stopped.set()
 
+    def _differs(self) -> bool:
+        """Whether it is another answer already."""
+        return not self._expected.startswith(self.text[: len(self._expected)])
+
     def _run(self) -> None:
         receipt = self._receipt
         try:
@@ -81,7 +95,7 @@ class Reproduction:
                 for event in events:
                     if isinstance(event, TextDelta):
                         self._pieces.append(event.text)
-                    if self._is_stopped.is_set() or not self._expected.startswith(self.text[: len(self._expected)]):
+                    if self._is_stopped.is_set() or self._audience.has_left() or self._differs():
                         return
         except ModelLoaderError as error:
             self.error = str(error)

@@ -62,8 +62,9 @@ class CallMade(ApiModel):
 class ChatMessage(ApiModel):
     """One message as clients send it, also when they send back an answer of ours as they got it.
 
-    `name` and `reasoning` are read by nobody: a Qwen prompt has no place for names, and their templates leave out what
-    was thought in earlier turns. `parsed` is what OpenAI's client has read in the content.
+    `name` is read by nobody: a Qwen prompt has no place for names. What an assistant's message has as
+    `reasoning_content`, or `reasoning` as newer servers call it, is repeated where the template does that: while tools
+    are called for the last question. `parsed` is what OpenAI's client has read in the content.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]

@@ -18,11 +18,16 @@ from ui.addresses import check_address, is_local, listen, names_of
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import Guard, GuardPolicy
 from ui.http_api.server import Api
+from ui.limits import Traffic, TrafficLimits
+from ui.request_head import PromptHeadProtocol
 
 _LOOK_S = 0.2
 _ANSWERS_END_S = 5.0
 _CONNECTIONS_END_S = 2
 _MAX_CONNECTIONS = 512
+LIMITS = TrafficLimits(burst=1000, per_s=100.0, at_once=300, total_at_once=480)
+"""What a client may ask: more than may run and wait, so that whoever has a key is refused by the queue alone; and less
+in all than uvicorn has connections, so that a refusal has OpenAI's form."""
 
 
 class ServedApi:
@@ -48,6 +53,7 @@ class ServedApi:
             server_header=False,
             proxy_headers=False,
             lifespan="off",
+            http=PromptHeadProtocol,
             limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=_CONNECTIONS_END_S,
         )
@@ -74,7 +80,7 @@ def application(api: Api, server_name: str) -> Guard:
     """
     hosts = ("*",) if api.has_keys and not is_local(server_name) else tuple(names_of(server_name))
     policy = GuardPolicy(routes=api.guarded, allowed_hosts=hosts, api_prefix=api.prefix)
-    return Guard(Starlette(routes=list(api.routes)), policy=policy)
+    return Guard(Starlette(routes=list(api.routes)), policy=policy, traffic=Traffic(LIMITS))
 
 
 def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int) -> int:

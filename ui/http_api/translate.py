@@ -152,7 +152,8 @@ def _messages(given: Sequence[ChatMessage]) -> list[Message]:
         elif each.role == "user":
             messages.append(Message("user", each.text))
         else:
-            messages.append(Message("assistant", each.text, _tool_calls(each)))
+            reasoning = each.reasoning_content or each.reasoning or ""
+            messages.append(Message("assistant", each.text, _tool_calls(each), reasoning))
     return messages + _in_order(open_calls, results, f"messages[{len(given)}]")
 
 

@@ -191,15 +191,30 @@ class ChatTalk:
         """Another system prompt from the next answer on; None takes the model's own."""
         self.settings = replace(self.settings, system=text)
 
-    def stored(self, text: str = "") -> list[Found]:
-        """The conversations that are kept, or those with all words of a text: last used first."""
-        return self.conversations.listing(OWNER, text, limit=20)
+    def stored(self, text: str = "", *, is_trash: bool = False) -> list[Found]:
+        """The conversations that are kept, or those with all words of a text, or the trash: last used first."""
+        return self.conversations.listing(OWNER, text, is_trash=is_trash, limit=20)
+
+    def delete(self, conversation_id: str) -> str:
+        """Puts a conversation into the trash, the one that goes on as well; returns its title.
+
+        Raises `Refused`: it is not kept.
+        """
+        found = self._find(conversation_id)
+        self.conversations.put_into_trash(found)
+        if found is self.conversation:
+            self.conversation = self._begin(self.settings)
+        return found.record.title
+
+    def restore(self, conversation_id: str) -> str:
+        """Takes a conversation out of the trash; returns its title. Raises `Refused`: it is not there."""
+        found = self._find(conversation_id, is_trash=True)
+        self.conversations.restore(found)
+        return found.record.title
 
     def open(self, conversation_id: str) -> None:
         """Goes on with a conversation that is kept. Raises `Refused`: it is not."""
-        found = self.conversations.find(OWNER, conversation_id)
-        if found is None:
-            raise Refused("no_conversation")
+        found = self._find(conversation_id)
         seed = self.settings.sampling.get("seed")
         self.conversation = found
         if "seed" not in found.settings.sampling and seed is not None:
@@ -228,6 +243,12 @@ class ChatTalk:
             messages = self.conversations.database.messages(found.record.id)
             asked += [message for message in messages if message.role == "user"]
         return [message.text for message in sorted(asked, key=lambda one: one.created)]
+
+    def _find(self, conversation_id: str, *, is_trash: bool = False) -> Conversation:
+        found = self.conversations.find(OWNER, conversation_id)
+        if found is None or (found.record.deleted is not None) != is_trash:
+            raise Refused("no_conversation")
+        return found
 
     def _begin(self, settings: Settings) -> Conversation:
         conversation = self.conversations.create(OWNER)

@@ -7,7 +7,7 @@ colon is ever sent to the model.
 import difflib
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ class Commands:
         self._notices = notices
         self._confirm = confirm
         self._listed: list[Found] = []
+        self._in_trash: list[Found] = []
 
     def run(self, entry: str) -> Outcome:
         """Does what the entry says, or says why not."""
@@ -217,24 +218,51 @@ class Commands:
     def open(self, argument: str) -> None:
         """Lists conversations, or goes on with one."""
         talk = self._chat("keeps no conversations")
-        if not argument.isdecimal():
-            self._list(talk, argument)
+        if argument.isdecimal():
+            talk.open(_chosen(argument, self._listed or talk.stored(), ":open").record.id)
+            title = talk.title or "Without a title"
+            self._notices.say(f"{title}: {len(talk.messages())} messages; :history shows them.")
+            self._show_last_turn()
             return
-        listed = self._listed or talk.stored()
-        if not 1 <= int(argument[:9]) <= len(listed):
-            raise CommandError(f"There is no number {safe_line(argument, 12)}; :open lists what there is.")
-        talk.open(listed[int(argument) - 1].record.id)
-        self._notices.say(f"{talk.title or 'Without a title'}: {len(talk.messages())} messages; :history shows them.")
-        self._show_last_turn()
-
-    def _list(self, talk: ChatTalk, text: str) -> None:
-        self._listed = talk.stored(text)
+        self._listed = talk.stored(argument)
         if not self._listed:
-            raise CommandError("No conversation has these words." if text else "No conversation is kept yet.")
-        for number, found in enumerate(self._listed, start=1):
+            raise CommandError("No conversation has these words." if argument else "No conversation is kept yet.")
+        self._list(self._listed)
+        self._notices.say(":open and a number goes on with one; :open and words looks for them.")
+
+    def delete(self, argument: str) -> None:
+        """Puts a conversation into the trash."""
+        talk = self._chat("keeps no conversations")
+        if not argument.isdecimal():
+            raise CommandError("Give the number that :open shows, as in :delete 2")
+        self._listed = self._listed or talk.stored()  # the numbers on screen stay
+        title = talk.delete(_chosen(argument, self._listed, ":open").record.id)
+        self._in_trash = []
+        days = talk.conversations.limits.trash_days
+        self._notices.say(
+            f"{safe_line(title, 60) or 'Without a title'} is in the trash for {days:g} days; :restore brings it back."
+        )
+
+    def restore(self, argument: str) -> None:
+        """Lists the trash, or takes a conversation out of it."""
+        talk = self._chat("keeps no conversations")
+        if argument and not argument.isdecimal():
+            raise CommandError("Give the number that :restore shows, as in :restore 1")
+        self._in_trash = self._in_trash or talk.stored(is_trash=True)
+        if not self._in_trash:
+            raise CommandError("The trash is empty.")
+        if not argument:
+            self._list(self._in_trash)
+            self._notices.say(":restore and a number takes one out of the trash.")
+            return
+        title = talk.restore(_chosen(argument, self._in_trash, ":restore").record.id)
+        self._listed, self._in_trash = [], []
+        self._notices.say(f"{safe_line(title, 60) or 'Without a title'} is back; :open lists it.")
+
+    def _list(self, listed: Sequence[Found]) -> None:
+        for number, found in enumerate(listed, start=1):
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.record.used))
             self._notices.show(f"{number:>3}  {used}  {safe_line(found.record.title, 60) or 'Without a title'}")
-        self._notices.say(":open and a number goes on with one; :open and words looks for them.")
 
     def _show_last_turn(self) -> None:
         for who, text in self._talk.turns()[-2:]:
@@ -275,9 +303,18 @@ COMMANDS = (
     Command((":tokens",), "", "how much of the window is taken", Commands.tokens),
     Command((":copy",), "", "copy the last answer", Commands.copy),
     Command((":open",), "[N or words]", "list or search what is kept, or go on with number N", Commands.open),
+    Command((":delete",), "N", "put number N of that list into the trash", Commands.delete),
+    Command((":restore",), "[N]", "list the trash, or take number N out of it", Commands.restore),
 )
 _BY_NAME = {name: command for command in COMMANDS for name in command.names}
 _BY_NAME[":clear-history"] = _BY_NAME[":clear-his"]  # what the code of 2023 knew, against its own help
+
+
+def _chosen(number: str, listed: Sequence[Found], lister: str) -> Found:
+    """What stands beside a number in a list; `lister` is the command that shows it."""
+    if not 1 <= int(number[:9]) <= len(listed):
+        raise CommandError(f"There is no number {safe_line(number, 12)}; {lister} lists what there is.")
+    return listed[int(number) - 1]
 
 
 def _unknown(name: str) -> str:

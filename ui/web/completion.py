@@ -16,6 +16,7 @@ from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.continuation import Continuation
 from ui.chat.refusal import Refused
+from ui.chat.settings import Settings
 from ui.web.access import clean, guest_in, notice
 from ui.web.fragments import Fragment, fill
 from ui.web.panel import read_settings
@@ -55,12 +56,12 @@ class CompletionHandlers:
             with self._lock:
                 writing = [tab for tab, one in self._running.items() if not one.has_ended]
             self._allowance.check(guest_in(request), writing)
-            kept = read_settings(settings, chat_model)
-            sampling = chat_model.default_sampling.changed(**(kept.sampling if kept else {}))
+            kept = read_settings(settings, chat_model) or Settings()
+            sampling = chat_model.default_sampling.changed(**kept.sampling)
         except (Refused, InvalidSetting) as error:
             return earlier, notice(language, error)
         tab = tab_of(request)
-        continuation = Continuation(chat_model, text, sampling, is_watched=lambda: self._is_listening(tab))
+        continuation = Continuation(chat_model, text, sampling, kept.stop, lambda: self._is_listening(tab))
         with self._lock:
             if not self._may_start(tab):
                 return earlier, fill("failure", text=say(language, "refused_still_answering", limit=""))

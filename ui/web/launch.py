@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
@@ -31,6 +30,7 @@ from ui.chat.conversations import Conversations, StoreLimits
 from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
+from ui.request_head import PromptHeadProtocol
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
 from ui.web.events import Events
@@ -117,7 +117,9 @@ class ServedPage:
                 HistoryHandlers(self.conversations, self.answers),
                 MeterHandlers(load, self.conversations, self.answers),
                 PresetHandlers(load, self.conversations),
-                ReceiptHandlers(load, self.conversations, allowance),
+                ReceiptHandlers(
+                    load, self.conversations, allowance, self.sharing.traffic.is_listening, options.linger_s
+                ),
                 CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
                 TransferHandlers(self.conversations),
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
@@ -190,12 +192,12 @@ class ServedPage:
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
                 "routes": [*self._api.routes] if self._api is not None else [],
-                "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
             theme=page_theme(),
             head=page_head(has_login=options.needs_login or options.is_shared),
         )
+        self.blocks.server.config.http_protocol_class = PromptHeadProtocol  # read for each connection
         if options.inbrowser:
             webbrowser.open(self.sharing.host_link(url))
         return url
@@ -262,11 +264,6 @@ def serve_page(
     end_anyway.start()
     page.close()
     return 0
-
-
-async def _not_found(_request: object, _error: Exception) -> PlainTextResponse:
-    """The answer to an event with a number that there is not: Gradio 6.31 looks it up unchecked and would fail."""
-    return PlainTextResponse("Not found.", 404)
 
 
 def _say(line: str) -> None:

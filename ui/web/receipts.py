@@ -1,13 +1,14 @@
 """The dialog that says how an answer was made, gives programs that ask for the same, and runs it again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import gradio as gr
 
 from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource, as_prompt
+from ui.chat.audience import Audience
 from ui.chat.conversations import Conversations
 from ui.chat.message import StoredMessage
 from ui.chat.receipt import Receipt, as_curl, as_python, request_body
@@ -16,17 +17,26 @@ from ui.chat.reproduction import Reproduction
 from ui.web.access import View, guest_in, is_id, refused_text, shown_conversation
 from ui.web.fragments import Fragment, fill, join
 from ui.web.strings import Language, say
-from ui.web.wiring import request_language
+from ui.web.wiring import request_language, tab_of
 
 _LOOK_S = 0.2
 _EXCERPT_CHARS = 24
 
 
 class ReceiptHandlers:
-    """Shows receipts; runs at most one answer again for each conversation."""
+    """Shows receipts, and runs an answer again for as long as its tab listens, and `linger_s` longer."""
 
-    def __init__(self, load: ModelSource, conversations: Conversations, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        load: ModelSource,
+        conversations: Conversations,
+        allowance: Allowance | None = None,
+        is_listening: Callable[[str], bool] = lambda tab: True,
+        linger_s: float = 0.0,
+    ) -> None:
         self._load = load
+        self._is_listening = is_listening
+        self._linger_s = linger_s
         self._allowance = allowance or Allowance()
         self._conversations = conversations
 
@@ -51,7 +61,9 @@ class ReceiptHandlers:
         except Refused as refused:
             yield _dialog(language, path, url, refused_text(language, refused), "other")
             return
-        run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt)
+        tab = tab_of(request)
+        audience = Audience(lambda: self._is_listening(tab), self._linger_s)
+        run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt, audience)
         run.start()
         try:
             while not run.has_ended:

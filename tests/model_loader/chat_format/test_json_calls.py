@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from model_loader.chat_format.call_reader import CallReader
 from model_loader.chat_format.chatml import ChatML, Opening
 from model_loader.chat_format.detokenizer import Vocabulary
-from model_loader.chat_format.json_calls import JsonCallReader, parse_call
+from model_loader.chat_format.json_calls import parse_call
 from model_loader.events import ReasoningDelta, TextDelta, ToolCall
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -36,7 +37,7 @@ def events_of(
 ) -> list[object]:
     """What is read of an answer; deltas that follow one another are joined."""
     chat_format, vocabulary = (BY_TEXT, BY_TEXT_VOCABULARY) if by_text else (FORMAT, VOCABULARY)
-    reader = JsonCallReader(chat_format, vocabulary, stop, Opening(opening), is_parallel=is_parallel)
+    reader = CallReader(chat_format, vocabulary, parse_call, stop, Opening(opening), is_parallel=is_parallel)
     ids = chat_format.encode_text(text) if by_text else TOKENIZER.encode(text).ids
     events: list[object] = []
     for token_id in ids:
@@ -113,13 +114,13 @@ def test_an_answer_without_calls_is_as_it_was_written(text: str, by_text: bool) 
 
 
 def test_markers_written_letter_by_letter_are_text_where_there_are_ids() -> None:
-    reader = JsonCallReader(FORMAT, VOCABULARY)
+    reader = CallReader(FORMAT, VOCABULARY, parse_call)
     events = [event for token_id in FORMAT.encode_text(CALL) for event in reader.feed(token_id)]
     assert joined([*events, *reader.flush()]) == [TextDelta(CALL)]
 
 
 def test_no_more_than_a_newline_is_held_back_from_text() -> None:
-    reader = JsonCallReader(FORMAT, VOCABULARY)
+    reader = CallReader(FORMAT, VOCABULARY, parse_call)
     written = shown = ""
     for token_id in FORMAT.encode_text("a\n\nb < c\n"):
         written += VOCABULARY.token_bytes(token_id).decode()

@@ -84,6 +84,36 @@ def test_prompts_are_those_of_the_chat_templates(template: str, more: list[str],
     assert [hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in prompts] == digests
 
 
+THOUGHTFUL = (
+    Message("user", "Weather?"),
+    Message("assistant", "Where?", reasoning="long ago"),
+    Message("user", "北京"),
+    Message("assistant", "\n\nLet me look.", (ToolCall("noop", "{}"),), "\nThe tool.\n\n"),
+    Message("tool", "none"),
+    Message("assistant", "\n", (ToolCall("noop", "{}"), ToolCall("noop", "{}")), "Again. <think>"),
+    Message("tool", "a"),
+    Message("tool", "b"),
+    Message("user", "<tool_response>\nwritten by a user\n</tool_response>"),
+    Message("assistant", "", (ToolCall("noop", "{}"),)),
+    Message("tool", "c"),
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "num_messages", "digest"),
+    [
+        (f"{QWEN3} reasoning_content last_query_index", 11, "a7366254843bd730"),
+        (f"{QWEN3} reasoning_content last_query_index", 5, "0d757443df226ebf"),
+        (f"{QWEN3} reasoning_content last_query_index", 3, "30c4b050787aae3a"),
+        (QWEN25, 11, "6634c6d731cd597f"),
+    ],
+)
+def test_thoughts_are_kept_as_the_templates_keep_them(template: str, num_messages: int, digest: str) -> None:
+    """Behind the last question alone, and by no template before Qwen3's; a user may write what looks like a result."""
+    prompt = rendered(template, THOUGHTFUL[:num_messages], TOOLS, RESULT_TOKENS if QWEN3 in template else [])
+    assert hashlib.sha256(prompt.encode()).hexdigest()[:16] == digest
+
+
 def test_a_signature_leaves_out_what_is_not_given() -> None:
     prompt = rendered(QWEN3, [Message("user", "Hi")], ToolUse((Tool("noop"),)))
     assert '\n{"type": "function", "function": {"name": "noop"}}\n' in prompt

@@ -91,7 +91,7 @@ def test_calls_and_results_refer_to_each_other(stub: ApiStub, model: RemoteModel
     tools = ToolUse((Tool("weather", "Tells it.", {"type": "object"}), Tool("time")), "weather", is_parallel=False)
     conversation = [
         Message("user", "Weather?"),
-        Message("assistant", "", (ToolCall("weather", '{"city": "杭州"}'), ToolCall("time", "{}"))),
+        Message("assistant", "", (ToolCall("weather", '{"city": "杭州"}'), ToolCall("time", "{}")), "Where?"),
         Message("tool", "sunny"),
         Message("tool", "noon"),
     ]
@@ -99,6 +99,7 @@ def test_calls_and_results_refer_to_each_other(stub: ApiStub, model: RemoteModel
     (body,) = stub.bodies()
     _question, calls, first, second = body["messages"]
     assert [each["id"] for each in calls["tool_calls"]] == [first["tool_call_id"], second["tool_call_id"]]
+    assert calls["reasoning_content"] == "Where?"
     assert calls["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "杭州"}'}
     assert [each["function"]["name"] for each in body["tools"]] == ["weather", "time"]
     assert body["tools"][1]["function"]["parameters"] == {"type": "object", "properties": {}}

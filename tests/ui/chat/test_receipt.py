@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from model_loader.chat_format.messages import Message
 from model_loader.engine.request import Sampling
-from tests.scripted_model import Script, ScriptedModel
+from tests.scripted_model import Script, ScriptedModel, many_words
+from tests.ui.web.served_page import eventually
+from ui.chat.audience import Audience
 from ui.chat.message import StoredMessage
 from ui.chat.receipt import Receipt, as_curl, as_python, first_difference, make_receipt, request_body
 from ui.chat.reproduction import Reproduction
@@ -81,9 +84,26 @@ def test_the_first_difference(one: str, other: str, at: int | None) -> None:
 def test_a_second_run_is_compared_with_the_first(then: str, now: str, state: Any, difference: int | None) -> None:
     model: Any = ScriptedModel(Script(answer=now, tokens_per_s=2000))
     answer = StoredMessage("assistant", then, state=state)
-    run = Reproduction(model, answer, MESSAGES, receipt_of(model))
+    run = Reproduction(model, answer, MESSAGES, receipt_of(model), Audience(lambda: True, 0.0))
     run.start()
     run._thread.join(5)
     assert run.error == ""
     assert run.difference == difference
     assert model.samplings[-1].seed == 7
+
+
+def test_a_second_run_ends_when_nobody_has_listened_for_a_while() -> None:
+    text = many_words(2000)
+    model: Any = ScriptedModel(Script(answer=text, tokens_per_s=200))
+    is_there = threading.Event()
+    is_there.set()
+    audience = Audience(is_there.is_set, 0.1)
+    run = Reproduction(model, StoredMessage("assistant", text), MESSAGES, receipt_of(model), audience)
+    run.start()
+    eventually(lambda: run.num_tokens > 40)  # for longer than the audience may be away
+    is_there.clear()
+    before = run.num_tokens
+    run._thread.join(5)
+    assert run.has_ended
+    assert run.num_tokens - before > 2
+    assert model.num_streams == 0

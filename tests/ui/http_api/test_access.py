@@ -4,11 +4,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from model_loader.errors import InvalidSetting
+from model_loader.remote.connection import MAX_CONNECTIONS
 from tests.ui.http_api.served_api import ScriptedApi, error_of
+from tests.ui.test_guard import run
+from ui.http_api import serve
 from ui.http_api.options import ApiOptions, read_options
+from ui.limits import TrafficLimits
 
 KEY = "sk-test-0123456789"
 SITE = "https://chat.example"
@@ -176,3 +181,28 @@ def test_58_nothing_that_a_client_sends_is_logged(caplog: pytest.LogCaptureFixtu
     api.chat(user="a\r\nFORGED", messages=[{"role": "user", "content": "a secret"}])
     assert "FORGED" not in caplog.text
     assert "a secret" not in caplog.text
+
+
+def test_a_client_elsewhere_that_asks_too_often_waits_and_a_program_of_this_machine_does_not(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "LIMITS", TrafficLimits(burst=2, per_s=0.001))
+    guarded = serve.application(api.api, "0.0.0.0")
+    headers = {"authorization": f"Bearer {KEY}"}
+
+    async def ask(address: str) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(guarded, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.example", headers=headers) as client:
+            return [await client.get("/v1/models") for _ in range(3)]
+
+    far = run(ask("203.0.113.7"))
+    assert [answer.status_code for answer in far] == [200, 200, 429]
+    assert far[2].headers["retry-after"] == "1"
+    assert "try again later" in error_of(far[2], 429)["message"]
+    assert [answer.status_code for answer in run(ask("203.0.113.8"))] == [200, 200, 429]
+    assert [answer.status_code for answer in run(ask("127.0.0.1"))] == [200, 200, 200]
+
+
+def test_the_queue_refuses_before_the_limits_do() -> None:
+    assert serve.LIMITS.at_once >= MAX_CONNECTIONS + ApiOptions().max_waiting
+    assert serve.LIMITS.at_once < serve.LIMITS.total_at_once < serve._MAX_CONNECTIONS

@@ -148,9 +148,17 @@ def test_roles_and_parts_become_plain_messages() -> None:
             {"role": "user", "content": [{"type": "text", "text": "c"}]},
         ]
     )
-    assert api.model.prompts == [
-        (Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
-    ]
+    answer = Message("assistant", "b", reasoning="hm")
+    assert api.model.prompts == [(Message("system", "Be brief."), Message("user", "a"), answer, Message("user", "c"))]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_what_was_thought_before_a_call_goes_with_it(field: str) -> None:
+    api = ScriptedApi()
+    call = {"id": "c1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
+    api.chat([*HELLO, {"role": "assistant", "content": None, "tool_calls": [call], field: "The clock."}, result])
+    assert api.model.prompts[-1][-2] == Message("assistant", "", (ToolCall("get_time", "{}"),), "The clock.")
 
 
 def test_calls_are_answered_whole_and_in_a_stream() -> None:

@@ -190,6 +190,49 @@ def test_300_clients_that_never_finish_their_headers_keep_nobody_out(url: str) -
         assert time.monotonic() - began_s < 2
 
 
+def test_a_head_that_is_not_finished_in_time_closes_its_connection(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.request_head.HEAD_S", 0.3)
+    whole = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for sent in (b"", b"GET", whole[:-2]):
+        with connected(url, sent) as connection:
+            assert connection.recv(100) == b""
+    with connected(url, whole) as connection:  # and the second head of a connection as well
+        received = b""
+        while not received.endswith(b'{"status": "ok"}'):
+            received += connection.recv(65_536)
+        connection.sendall(whole[:-2])
+        assert connection.recv(100) == b""
+    with connected(url, b"") as connection:  # a byte now and then is no progress
+        connection.settimeout(0.1)
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            for byte in whole:
+                connection.send(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    if connection.recv(1) == b"":
+                        break
+                taken += 1
+        assert taken < 15
+
+
+def test_the_time_for_a_head_cuts_neither_answers_nor_connections_at_rest(
+    api: ScriptedApi, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.request_head.HEAD_S", 0.2)
+    api.model.begin_again(Script(answer="word " * 20, tokens_per_s=50))
+    with httpx.Client() as resting, httpx.Client() as reading:
+
+        def port() -> Any:
+            with resting.stream("GET", f"{url}/health") as answer:
+                answer.read()
+                return answer.extensions["network_stream"].get_extra_info("client_addr")
+
+        before = port()
+        with reading.stream("POST", f"{url}/v1/chat/completions", json=body(stream=True)) as answer:
+            assert len([line for line in answer.iter_lines() if "word" in line]) == 20
+        assert port() == before
+
+
 def test_65_ranges_are_nothing_here(url: str) -> None:
     ranges = "bytes=" + ",".join(f"{each}-" for each in range(5000))
     assert httpx.get(f"{url}/v1/models", headers={"range": ranges}).status_code == 200

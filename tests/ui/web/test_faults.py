@@ -102,6 +102,23 @@ def test_a_fault_in_a_handler_is_a_sentence_with_an_id_and_the_page_goes_on(
     assert SECRET not in response.text + caplog.text
 
 
+def test_a_head_that_is_not_finished_in_time_closes_its_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.request_head.HEAD_S", 0.3)
+    host, port = served.page.url.removeprefix("http://").strip("/").split(":")
+    for beginning in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"):
+        with socket.create_connection((host, int(port)), timeout=5) as half:
+            half.sendall(beginning)
+            assert half.recv(100) == b""
+
+    async def talk(tab: Tab) -> str:  # whose streams stay open for longer than that
+        return (await tab.answer("Am I cut?"))[-1].text
+
+    served.model.script = Script(answer="one two three", tokens_per_s=5)
+    assert visit(served, talk) == "one two three"
+
+
 def test_half_requests_and_clients_that_vanish_take_nothing_from_others(served: Served) -> None:
     host, port = served.page.url.removeprefix("http://").strip("/").split(":")
     process = psutil.Process()

@@ -10,6 +10,7 @@ from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from ui.chat.answers import Answers
 from ui.chat.conversations import Conversations, StoreLimits
 from ui.web.access import View
+from ui.web.completion import CompletionHandlers
 from ui.web.handlers import Handlers
 from ui.web.strings import say
 from ui.web.tabs import Tabs
@@ -61,6 +62,18 @@ def test_an_owner_that_is_no_id_gets_a_fresh_one(owner: Any) -> None:
     view = Desk().attach(owner, "", "tab")
     assert view.owner != owner
     assert len(view.owner) == 32
+
+
+def test_a_text_is_continued_with_the_panels_settings_stop_strings_among_them() -> None:
+    desk = Desk()
+    completion = CompletionHandlers(desk.handlers._load)
+    for settings in (panel(stop="END\n###", temperature=0.1), SETTINGS):
+        earlier, _live = completion.begin(request_of("tab"), "Once", [], *settings)
+        assert earlier == ["Once"]
+        assert completion._running["tab"]._thread.join(5) is None
+        assert "tokens" in completion.end(request_of("tab"))
+    assert desk.model.stops == [("END", "###"), ()]
+    assert [one and one.temperature for one in desk.model.samplings] == [0.1, 0.7]
 
 
 @pytest.mark.parametrize("conversation_id", [None, "", "../x", "0" * 32, 7, "a" * 33])

@@ -1,9 +1,11 @@
 """The list of conversations as a caller meets it: what is listed, what a click does, and whose it is."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from tests.scripted_model import Script, many_words
 from tests.ui.web.test_handlers import ALICE, BOB, SETTINGS, Desk, panel, request_of
 from ui.chat.refusal import Refused
 from ui.web.access import View
@@ -140,6 +142,27 @@ def test_a_receipt_is_shown_to_its_owner_alone(desk: Desk) -> None:
     assert receipts.show(request, answer_id, View(BOB, hers.conversation_id)) == ""
     assert receipts.show(request, answer_id, desk.attach(BOB, "", "his")) == ""
     assert receipts.show(request, conversation.path()[0].id, hers) == ""
+
+
+def test_an_answer_is_run_again_only_while_its_tab_listens(desk: Desk) -> None:
+    text = many_words(2000)
+    desk.model.script = Script(answer=text, tokens_per_s=1e6)
+    view = conversation_of(desk, ALICE, "q", "tab")
+    conversation = desk.conversations.find(ALICE, view.conversation_id)
+    assert conversation is not None
+    answer_id = conversation.path()[-1].id
+    desk.model.script = Script(answer=text, tokens_per_s=100)
+    asked: list[str] = []
+    receipts = ReceiptHandlers(desk.handlers._load, desk.conversations, None, lambda tab: bool(asked.append(tab)), 0.2)
+    request = request_of("tab")
+    request.request = None
+
+    async def watch() -> list[Any]:
+        return [shown async for shown in receipts.reproduce(request, answer_id, view)]
+
+    assert "Different from character" in asyncio.run(watch())[-1]  # as far as it came
+    assert set(asked) == {"tab"}
+    assert desk.model.num_streams == 0
 
 
 def test_presets_are_chosen_saved_and_forgotten(desk: Desk) -> None:
