@@ -32,6 +32,7 @@ class Continuation:
         usage: what it cost, once the model has ended it.
         finish_reason: why the model ended it; None while it runs and after a stop.
         error: why it failed, as a sentence for the user.
+        error_class: name of the error's class in `model_loader.errors`.
         fault_id: names the entry in the log when the fault is ours.
     """
 
@@ -45,7 +46,7 @@ class Continuation:
     ) -> None:
         self.usage: Usage | None = None
         self.finish_reason: FinishReason | None = None
-        self.error = ""
+        self.error = self.error_class = ""
         self.fault_id: str | None = None
         self._chat_model = chat_model
         self._beginning = text
@@ -96,6 +97,6 @@ class Continuation:
                     if self._is_stopped.is_set() or self._audience.has_left():
                         return
         except ModelLoaderError as error:
-            self.error = str(error)
+            self.error, self.error_class = str(error), type(error).__name__
         except Exception as error:
             self.fault_id = log_fault(logger, "Continuation failed", error)

@@ -27,6 +27,8 @@ class Reproduction:
 
     Attributes:
         error: why it failed, as a sentence for the user; "" if it did not.
+        error_class: name of the error's class in `model_loader.errors`.
+        fault_id: names the entry in the log when the fault is ours.
     """
 
     def __init__(
@@ -37,7 +39,8 @@ class Reproduction:
         receipt: Receipt,
         audience: Audience,
     ) -> None:
-        self.error = ""
+        self.error = self.error_class = ""
+        self.fault_id: str | None = None
         self._chat_model = chat_model
         self._expected = answer.text
         self._is_whole = answer.state == "complete"
@@ -98,7 +101,6 @@ class Reproduction:
                     if self._is_stopped.is_set() or self._audience.has_left() or self._differs():
                         return
         except ModelLoaderError as error:
-            self.error = str(error)
+            self.error, self.error_class = str(error), type(error).__name__
         except Exception as error:
-            fault_id = log_fault(logger, "Reproduction failed", error)
-            self.error = f"Something went wrong in this program. Its log names this fault {fault_id}."
+            self.fault_id = log_fault(logger, "Reproduction failed", error)

@@ -18,6 +18,7 @@ from ui.chat.continuation import Continuation
 from ui.chat.refusal import Refused
 from ui.chat.settings import Settings
 from ui.web.access import clean, guest_in, notice
+from ui.web.error_strings import failure_text
 from ui.web.fragments import Fragment, fill
 from ui.web.panel import read_settings
 from ui.web.strings import Language, say
@@ -158,10 +159,8 @@ def _undoable(texts: list[str]) -> list[str]:
 
 
 def _facts(language: Language, continuation: Continuation) -> Fragment | str:
-    if continuation.fault_id:
-        return fill("failure", text=say(language, "fault", fault_id=continuation.fault_id))
-    if continuation.error:
-        return fill("failure", text=continuation.error)
+    if continuation.error or continuation.fault_id:
+        return fill("failure", text=failure_text(language, continuation))
     usage = continuation.usage
     if usage is None:
         return fill("fact", text=say(language, "stopped"))

@@ -4,7 +4,9 @@
 before it: one for each class of error, because each class has its own remedy.
 """
 
-from ui.web.strings import Language
+from typing import Protocol
+
+from ui.web.strings import Language, say
 
 _REMEDIES: dict[str, tuple[str, str]] = {
     "CheckpointNotFound": (
@@ -64,6 +66,29 @@ _REMEDIES: dict[str, tuple[str, str]] = {
         "そのサーバーは必要な窓口を備えていません。別のアドレスかサーバーにしてください。",
     ),
 }
+
+
+class Failed(Protocol):
+    """Whatever may have failed: a message, a continuation, a run of an answer again."""
+
+    @property
+    def error(self) -> str:
+        """The message of an error of `model_loader`; "" if the fault is ours."""
+
+    @property
+    def error_class(self) -> str:
+        """Its class."""
+
+    @property
+    def fault_id(self) -> str | None:
+        """What names our fault in the log."""
+
+
+def failure_text(language: Language, failed: Failed) -> str:
+    """Why something failed, for its reader."""
+    if failed.error:
+        return error_text(language, failed.error_class, failed.error)
+    return say(language, "fault", fault_id=failed.fault_id or "?")
 
 
 def error_text(language: Language, error_class: str, error: str) -> str:

@@ -13,8 +13,9 @@ from ui.chat.conversation import ConversationRecord
 from ui.chat.export import as_json, branch
 from ui.chat.message import StoredMessage
 from ui.chat.reading import DATA_CLOSING, DATA_OPENING
+from ui.web.error_strings import failure_text
 from ui.web.fragments import STATIC, Fragment, fill, join
-from ui.web.render import failure_text, figures
+from ui.web.render import figures
 from ui.web.static_markdown import as_source, to_html
 from ui.web.strings import Language, say
 

@@ -15,6 +15,7 @@ from ui.chat.receipt import Receipt, as_curl, as_python, request_body
 from ui.chat.refusal import Refused
 from ui.chat.reproduction import Reproduction
 from ui.web.access import View, guest_in, is_id, refused_text, shown_conversation
+from ui.web.error_strings import failure_text
 from ui.web.fragments import Fragment, fill, join
 from ui.web.strings import Language, say
 from ui.web.wiring import request_language, tab_of
@@ -81,8 +82,8 @@ class ReceiptHandlers:
 
 
 def _outcome(language: Language, answer: StoredMessage, run: Reproduction) -> tuple[str, str]:
-    if run.error:
-        return run.error, "other"
+    if run.error or run.fault_id:
+        return failure_text(language, run), "other"
     at = run.difference
     if at is None:
         return say(language, "identical", characters=f"{len(answer.text):,}"), "same"

@@ -9,7 +9,7 @@ from typing import Any
 from ui.chat.answer import Answer, AnswerStatus
 from ui.chat.conversation import Conversation
 from ui.chat.message import StoredMessage
-from ui.web.error_strings import error_text
+from ui.web.error_strings import failure_text
 from ui.web.fragments import Fragment, fill, join
 from ui.web.markdown import normalise
 from ui.web.strings import Language, say
@@ -125,13 +125,6 @@ class Transcript:
             title = say(self._language, "thought", seconds=f"{message.reasoning_s:.1f}")
         thought = _block("assistant", normalise(message.reasoning))
         return {**thought, "metadata": {"title": title, "status": "done" if is_over else "pending"}}
-
-
-def failure_text(language: Language, message: StoredMessage) -> str:
-    """Why an answer failed, for its reader."""
-    if message.error:
-        return error_text(language, message.error_class, message.error)
-    return say(language, "fault", fault_id=message.fault_id or "?")
 
 
 def figures(language: Language, message: StoredMessage) -> list[str]:
