@@ -35,6 +35,7 @@ from ui.web.early_script import EarlyScript
 from ui.web.events import Events
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
+from ui.web.highlighter import HIGHLIGHTER_ROUTES, highlighter_routes, rendering_script
 from ui.web.history import HistoryHandlers
 from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
@@ -188,7 +189,7 @@ class ServedPage:
                 "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
-                "routes": [*self._api.routes] if self._api is not None else [],
+                "routes": [*highlighter_routes(), *(self._api.routes if self._api is not None else ())],
                 "exception_handlers": {KeyError: _not_found},
             },
             i18n=I18N,
@@ -280,8 +281,9 @@ def page_head(*, has_login: bool = False) -> str:
     The style is not given to Gradio as CSS: that would arrive after the first paint and with its selectors rewritten.
     """
     head = (STATIC / "head.html").read_text(encoding="utf-8")
-    for name, tag in (("app.css", "style"), ("transfer.js", "script"), ("page.js", "script")):
-        content = (STATIC / name).read_text(encoding="utf-8")
+    for name in ("app.css", "rendering.css", "rendering.js", "transfer.js", "page.js"):
+        tag = "style" if name.endswith(".css") else "script"
+        content = rendering_script() if name == "rendering.js" else (STATIC / name).read_text(encoding="utf-8")
         head = head.replace(f"<!-- {name} -->", f"<{tag}>\n{content}</{tag}>")
     return head + ((STATIC / "login.html").read_text(encoding="utf-8") if has_login else "")
 
@@ -307,6 +309,7 @@ def page_policy(
     return GuardPolicy(
         routes=(
             *PAGE_ROUTES,
+            *HIGHLIGHTER_ROUTES,
             AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
             *(LOGIN_ROUTES if options.is_shared or options.needs_login else ()),
             *(api.guarded if api is not None else ()),

@@ -84,7 +84,7 @@ def _code(piece: str, kept: list[str]) -> str:
     else:
         width = len(before.expandtabs(4))
         inside = [_unindented(line, width) for line in inside]
-    info = opening["info"].split()
+    info = strip_marks(opening["info"]).split()
     language = info[0] if info and _LANGUAGE.fullmatch(info[0]) else ""
     blank = quote[0].rstrip() if quote else ""
     is_item = bool(before.strip(" \t>"))

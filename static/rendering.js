@@ -1,0 +1,192 @@
+// What Gradio leaves undone in rendered messages: names, buttons and colours of code blocks, the direction of lists and
+// tables, footnotes. Gradio replaces a whole block whenever its text grows, so everything is done to what was added,
+// before it is painted, and nothing is put beside Gradio's own nodes, only into code blocks.
+const qwenRendering = ({ $, toClipboard, showDone }) => {
+  "use strict";
+  const SETTINGS = /* settings */ {};
+  const MARK = /\u2060/g;
+  const WRAPS = "qwen-chat.wraps";
+  const MAX_CHARS = 60000; // longer code stays in one colour
+  const PATIENCE_MS = 3000;
+  const MAX_KNOWN = 60;
+  const WIDE = "pre, table, .katex-display, .mermaid";
+  const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+  const names = SETTINGS.names[(navigator.language || "en").slice(0, 2)] || SETTINGS.names.en;
+
+  // The highlighter works in a thread of its own: three hundred lines take it a tenth of a second, and there is code on
+  // which it never ends. What it made is kept by text, and the last beginning of a block that grows keeps its colours
+  // until the whole block has them.
+  const known = new Map();
+  const waiting = [];
+  let worker = null;
+  let asked = null;
+  let patience = 0;
+  let grown = { key: "", language: "", text: "", html: "" };
+
+  // The parser ends every block with a line end, which would belong to no beginning of a longer one.
+  const textOf = (code) => code.textContent.replace(/\n$/, "");
+  const keyOf = ({ language, text }) => `${language}\n${text}`;
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+
+  function highlight(code) {
+    const block = { code, language: languageOf(code), text: textOf(code) };
+    if (!block.language || block.text.length > MAX_CHARS) return;
+    const html = known.get(keyOf(block));
+    if (html !== undefined) return paint(block, html);
+    const grows = block.language === grown.language && grown.html && block.text.startsWith(grown.text);
+    if (!grows) return inSight.observe(code);
+    paint(block, grown.html + escaped(block.text.slice(grown.text.length)));
+    ask(block);
+  }
+  function paint({ code, text }, html) {
+    if (html === null || !code.isConnected) return;
+    const made = document.createElement("template");
+    made.innerHTML = html;
+    if (made.content.textContent === text) code.replaceChildren(made.content, "\n");
+  }
+  function ask(block) {
+    if (block) waiting.push(block);
+    if (asked) return;
+    do asked = waiting.pop(); // the newest first: older ones may be gone already
+    while (asked && !asked.code.isConnected);
+    if (!asked) return;
+    worker ||= start();
+    patience = setTimeout(() => answer(null, true), PATIENCE_MS);
+    worker.postMessage({ language: asked.language, text: asked.text });
+  }
+  function start() {
+    const made = new Worker(new URL(SETTINGS.highlighter, document.baseURI));
+    made.onmessage = ({ data }) => made === worker && answer(data.html, false);
+    made.onerror = () => made === worker && answer(null, true);
+    return made;
+  }
+  function answer(html, isStuck) {
+    clearTimeout(patience);
+    if (isStuck) {
+      worker.terminate();
+      worker = null;
+    }
+    const block = asked;
+    asked = null;
+    if (known.size >= MAX_KNOWN) known.delete(known.keys().next().value);
+    known.set(keyOf(block), html);
+    if (html !== null) grown = { ...block, code: null, html };
+    if (block.code.isConnected && textOf(block.code) === block.text) paint(block, html);
+    ask();
+  }
+
+  // The rest waits until it is looked at; then it is also known what is too wide for its place and scrolls in itself,
+  // which has to be possible with the keyboard.
+  const inSight = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+      if (!isIntersecting) continue;
+      inSight.unobserve(target);
+      if (target.matches(WIDE)) {
+        if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+      } else if (target.isConnected) {
+        ask({ code: target, language: languageOf(target), text: textOf(target) });
+      }
+    }
+  }, { rootMargin: "800px 0px" });
+
+  // The bar above a code block. How lines are wrapped is one wish for all of them, since a block that is being written
+  // is another element ten times a second.
+  function labelOf(code) {
+    const name = [...code.classList].find((one) => one.startsWith("language-")) || "";
+    return name.slice("language-".length).replace(MARK, "");
+  }
+  const languageOf = (code) => labelOf(code).toLowerCase().split(/[{}:;,()=]/).find((part) => part) || "";
+  function button(className, name) {
+    const made = Object.assign(document.createElement("button"), { type: "button", className, title: name });
+    made.append(Object.assign(document.createElement("span"), { className: "sr", textContent: name }));
+    return made;
+  }
+  function dress(block) {
+    const code = block.querySelector("pre > code");
+    if (!code || block.querySelector(".code-head")) return;
+    const head = Object.assign(document.createElement("div"), { className: "code-head" });
+    const label = document.createElement("span");
+    label.className = "code-language";
+    label.textContent = labelOf(code) || names.code;
+    const wrap = button("code-wrap", names.wrap);
+    wrap.setAttribute("aria-pressed", String(document.body.dataset.wraps === "yes"));
+    head.append(label, wrap, button("code-copy", names.copy));
+    block.prepend(head);
+    highlight(code);
+  }
+  function setWrapping(wraps) {
+    document.body.dataset.wraps = wraps ? "yes" : "no";
+    for (const one of document.querySelectorAll(".code-wrap")) one.setAttribute("aria-pressed", String(wraps));
+    try {
+      localStorage.setItem(WRAPS, document.body.dataset.wraps);
+    } catch {
+      // as long as the page lasts
+    }
+  }
+  async function copy(pressed) {
+    const code = pressed.closest(".code_wrap").querySelector("pre > code");
+    if (await toClipboard(textOf(code).replace(MARK, ""))) showDone(pressed);
+  }
+
+  // A list or a table of a right-to-left language begins on the right; paragraphs see to that themselves, by CSS.
+  function direct(added) {
+    if (!RIGHT_TO_LEFT.test(added.textContent)) return;
+    for (const one of [added, ...added.querySelectorAll("ul, ol, table, blockquote")]) {
+      if (one.matches("ul, ol, table, blockquote")) one.dir = "auto";
+    }
+  }
+  const within = (added, selector) => [...(added.matches(selector) ? [added] : []), ...added.querySelectorAll(selector)];
+  function look(added) {
+    if (!(added instanceof Element) || added.closest(".code-head, code")) return;
+    for (const block of within(added, ".code_wrap")) dress(block);
+    for (const back of within(added, ".fn-back")) back.setAttribute("aria-label", names.back);
+    for (const wide of within(added, WIDE)) inSight.observe(wide);
+    direct(added);
+  }
+
+  // Footnotes are found within their message: other messages have the same numbers.
+  function followNote(link) {
+    const number = link.getAttribute("href").slice("#fn-".length);
+    const message = link.closest(".prose");
+    const notes = message.querySelectorAll(".footnotes + ol > li");
+    const target = link.matches(".fn-back") ? message.querySelector(`.fn-ref a[href="#fn-${number}"]`) : notes[number - 1];
+    if (!target) return;
+    target.tabIndex = 0;
+    target.scrollIntoView({ block: "nearest" });
+    target.focus();
+  }
+
+  // An answer that is turned into its source and back is another element; the keyboard stays at its button.
+  let turned = "";
+  function keepFocus() {
+    if (!turned || document.activeElement !== document.body) return;
+    $(`#chatbot .act-source.${turned}`)?.focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    const pressed = event.target.closest?.(".code-wrap, .code-copy, .act-source");
+    const note = event.target.closest?.('#chatbot a[href^="#fn-"]');
+    turned = pressed?.matches(".act-source") ? [...pressed.classList].find((name) => name.startsWith("id-")) : "";
+    if (note) {
+      event.preventDefault();
+      followNote(note);
+    }
+    if (pressed?.matches(".code-wrap")) setWrapping(document.body.dataset.wraps !== "yes");
+    if (pressed?.matches(".code-copy")) copy(pressed);
+  });
+
+  return {
+    watch(root) {
+      try {
+        document.body.dataset.wraps = localStorage.getItem(WRAPS) || "no";
+      } catch {
+        document.body.dataset.wraps = "no";
+      }
+      new MutationObserver((changes) => {
+        for (const { addedNodes } of changes) addedNodes.forEach(look);
+        keepFocus();
+      }).observe(root, { childList: true, subtree: true });
+      look(root);
+    },
+  };
+};
