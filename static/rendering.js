@@ -2,7 +2,6 @@
 // tables, footnotes. Gradio replaces a whole block whenever its text grows, so everything is done to what was added,
 // before it is painted, and nothing is put beside Gradio's own nodes, only into code blocks.
 const qwenRendering = ({ $, toClipboard, showDone }) => {
-  "use strict";
   const SETTINGS = /* settings */ {};
   const MARK = /\u2060/g;
   const WRAPS = "qwen-chat.wraps";
@@ -139,9 +138,26 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
   function look(added) {
     if (!(added instanceof Element) || added.closest(".code-head, code")) return;
     for (const block of within(added, ".code_wrap")) dress(block);
+    for (const drawing of within(added, ".mermaid, .mermaid *")) guardDiagram(drawing);
     for (const back of within(added, ".fn-back")) back.setAttribute("aria-label", names.back);
     for (const wide of within(added, WIDE)) inSight.observe(wide);
     direct(added);
+  }
+
+  // A diagram that cannot be drawn stays its source, with a word about it; mermaid would put a picture of a bomb there.
+  const sources = new WeakMap();
+  function guardDiagram(added) {
+    const diagram = added.closest(".mermaid");
+    if (!sources.has(diagram)) {
+      sources.set(diagram, diagram.textContent);
+      diagram.classList.toggle("is-dark", document.body.classList.contains("dark"));
+    }
+    if (!diagram.querySelector(".error-icon") || diagram.matches(".is-source")) return;
+    diagram.classList.add("is-source");
+    setTimeout(() => { // mermaid has not finished yet
+      const note = Object.assign(document.createElement("p"), { className: "diagram-note", textContent: names.diagram });
+      diagram.replaceChildren(note, sources.get(diagram).replace(MARK, ""));
+    }, 0);
   }
 
   // Footnotes are found within their message: other messages have the same numbers.

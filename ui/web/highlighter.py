@@ -39,6 +39,7 @@ def rendering_script() -> str:
             "code": say(language, "code"),
             "copy": say(language, "copy_code"),
             "wrap": say(language, "wrap_lines"),
+            "diagram": say(language, "diagram_failed"),
             "back": say(language, "footnote_back"),
         }
         for language in LANGUAGES
