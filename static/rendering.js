@@ -7,41 +7,64 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
   const WRAPS = "qwen-chat.wraps";
   const MAX_CHARS = 60000; // longer code stays in one colour
   const PATIENCE_MS = 3000;
+  const REST_MS = 200;
   const MAX_KNOWN = 60;
   const WIDE = "pre, table, .katex-display, .mermaid";
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
   const names = SETTINGS.names[(navigator.language || "en").slice(0, 2)] || SETTINGS.names.en;
 
   // The highlighter works in a thread of its own: three hundred lines take it a tenth of a second, and there is code on
-  // which it never ends. What it made is kept by text, and the last beginning of a block that grows keeps its colours
-  // until the whole block has them.
+  // which it never ends. Its colours are laid over the text (CSS custom highlights), which stays the one piece that
+  // Gradio made; thousands of elements in its place would cost the page another tenth at each update. What was found is
+  // kept by text, and the last beginning of a block that grows lends it its colours until its own are there.
   const known = new Map();
   const waiting = [];
+  const layers = new Map();
+  const painted = new Map();
   let worker = null;
   let asked = null;
   let patience = 0;
-  let grown = { key: "", language: "", text: "", html: "" };
+  let rest = 0;
+  let grown = { language: "", text: "", colours: null };
 
   // The parser ends every block with a line end, which would belong to no beginning of a longer one.
   const textOf = (code) => code.textContent.replace(/\n$/, "");
   const keyOf = ({ language, text }) => `${language}\n${text}`;
-  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const blockOf = (code) => ({ code, language: languageOf(code), text: textOf(code) });
 
   function highlight(code) {
-    const block = { code, language: languageOf(code), text: textOf(code) };
-    if (!block.language || block.text.length > MAX_CHARS) return;
-    const html = known.get(keyOf(block));
-    if (html !== undefined) return paint(block, html);
-    const grows = block.language === grown.language && grown.html && block.text.startsWith(grown.text);
-    if (!grows) return inSight.observe(code);
-    paint(block, grown.html + escaped(block.text.slice(grown.text.length)));
-    ask(block);
+    const block = blockOf(code);
+    if (!CSS.highlights || !block.language || block.text.length > MAX_CHARS) return;
+    const colours = known.get(keyOf(block));
+    const grows = grown.colours && block.language === grown.language && block.text.startsWith(grown.text);
+    if (colours !== undefined) paint(block, colours);
+    else if (!grows) inSight.observe(code);
+    else {
+      paint(block, grown.colours);
+      ask({ ...block, grows });
+    }
   }
-  function paint({ code, text }, html) {
-    if (html === null || !code.isConnected) return;
-    const made = document.createElement("template");
-    made.innerHTML = html;
-    if (made.content.textContent === text) code.replaceChildren(made.content, "\n");
+  function paint({ code, text }, colours) {
+    const node = code.firstChild;
+    if (!colours || !code.isConnected || textOf(code) !== text || node.length < text.length) return;
+    for (const one of painted.keys()) if (one === code || !one.isConnected) erase(one);
+    const ranges = [];
+    for (const [name, edges] of Object.entries(colours)) {
+      if (!layers.has(name)) CSS.highlights.set(name, layers.set(name, new Highlight()).get(name));
+      const layer = layers.get(name);
+      for (let at = 0; at < edges.length; at += 2) {
+        const range = new StaticRange({
+          startContainer: node, startOffset: edges[at], endContainer: node, endOffset: edges[at + 1],
+        });
+        layer.add(range);
+        ranges.push([layer, range]);
+      }
+    }
+    painted.set(code, ranges);
+  }
+  function erase(code) {
+    for (const [layer, range] of painted.get(code)) layer.delete(range);
+    painted.delete(code);
   }
   function ask(block) {
     if (block) waiting.push(block);
@@ -55,11 +78,11 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
   }
   function start() {
     const made = new Worker(new URL(SETTINGS.highlighter, document.baseURI));
-    made.onmessage = ({ data }) => made === worker && answer(data.html, false);
+    made.onmessage = ({ data }) => made === worker && answer(data.colours, false);
     made.onerror = () => made === worker && answer(null, true);
     return made;
   }
-  function answer(html, isStuck) {
+  function answer(colours, isStuck) {
     clearTimeout(patience);
     if (isStuck) {
       worker.terminate();
@@ -68,9 +91,12 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
     const block = asked;
     asked = null;
     if (known.size >= MAX_KNOWN) known.delete(known.keys().next().value);
-    known.set(keyOf(block), html);
-    if (html !== null) grown = { ...block, code: null, html };
-    if (block.code.isConnected && textOf(block.code) === block.text) paint(block, html);
+    known.set(keyOf(block), colours);
+    if (colours) grown = { language: block.language, text: block.text, colours };
+    // What grows gets them with its next growth, or when it rests.
+    clearTimeout(rest);
+    if (block.grows) rest = setTimeout(() => paint(block, colours), REST_MS);
+    else paint(block, colours);
     ask();
   }
 
@@ -83,7 +109,7 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
       if (target.matches(WIDE)) {
         if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
       } else if (target.isConnected) {
-        ask({ code: target, language: languageOf(target), text: textOf(target) });
+        ask(blockOf(target));
       }
     }
   }, { rootMargin: "800px 0px" });
