@@ -494,7 +494,7 @@
     new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
     $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token
     document.body.append(Object.assign(document.createElement("div"), { id: "told", className: "sr", role: "status" }));
-    qwenRendering({ $, toClipboard, showDone }).watch(chatbot);
+    qwenRendering({ $, toClipboard, showDone, wordOf }).watch(chatbot);
     look();
     lookAtModel();
     lookAtLanguage();

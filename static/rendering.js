@@ -1,15 +1,14 @@
 // What Gradio leaves undone in rendered messages: names, buttons and colours of code blocks, the direction of lists and
 // tables, footnotes. Gradio replaces a whole block whenever its text grows, so everything is done to what was added,
 // before it is painted, and nothing is put beside Gradio's own nodes, only into code blocks.
-const qwenRendering = ({ $, toClipboard, showDone }) => {
+const qwenRendering = ({ $, toClipboard, showDone, wordOf }) => {
   const SETTINGS = /* settings */ {};
   const MARK = /\u2060/g;
   const WRAPS = "qwen-chat.wraps";
   const MAX_CHARS = 60000; // longer code stays in one colour
-  const PATIENCE_MS = 3000;
+  const PATIENCE_MS = 5000;
   const REST_MS = 200;
   const MAX_KNOWN = 60;
-  const WIDE = "pre, table, .katex-display, .mermaid";
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
   const names = SETTINGS.names[(navigator.language || "en").slice(0, 2)] || SETTINGS.names.en;
 
@@ -72,13 +71,16 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
     do asked = waiting.pop(); // the newest first: older ones may be gone already
     while (asked && !asked.code.isConnected);
     if (!asked) return;
-    worker ||= start();
-    patience = setTimeout(() => answer(null, true), PATIENCE_MS);
+    if (worker) wait();
+    else worker = start();
     worker.postMessage({ language: asked.language, text: asked.text });
+  }
+  function wait() {
+    patience = setTimeout(() => answer(null, true), PATIENCE_MS);
   }
   function start() {
     const made = new Worker(new URL(SETTINGS.highlighter, document.baseURI));
-    made.onmessage = ({ data }) => made === worker && answer(data.colours, false);
+    made.onmessage = ({ data }) => made === worker && (data.isReady ? wait() : answer(data.colours, false));
     made.onerror = () => made === worker && answer(null, true);
     return made;
   }
@@ -100,25 +102,30 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
     ask();
   }
 
-  // The rest waits until it is looked at; then it is also known what is too wide for its place and scrolls in itself,
-  // which has to be possible with the keyboard.
+  // The rest waits until it is about to be looked at.
   const inSight = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) {
       if (!isIntersecting) continue;
       inSight.unobserve(target);
-      if (target.matches(WIDE)) {
-        if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
-      } else if (target.isConnected) {
-        ask(blockOf(target));
-      }
+      ask(blockOf(target));
     }
   }, { rootMargin: "800px 0px" });
+
+  // What is too wide for its place scrolls in itself, which has to be possible with the keyboard.
+  const widths = new ResizeObserver((changed) => {
+    for (const { target } of changed) {
+      const isWide = target.scrollWidth > target.clientWidth + 1;
+      target.classList.toggle("is-wide", isWide);
+      if (isWide) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  const watchWidth = (one) => one && widths.observe(one);
 
   // The bar above a code block. How lines are wrapped is one wish for all of them, since a block that is being written
   // is another element ten times a second.
   function labelOf(code) {
-    const name = [...code.classList].find((one) => one.startsWith("language-")) || "";
-    return name.slice("language-".length).replace(MARK, "");
+    return wordOf(code, "language-").replace(MARK, "");
   }
   const languageOf = (code) => labelOf(code).toLowerCase().split(/[{}:;,()=]/).find((part) => part) || "";
   function button(className, name) {
@@ -165,8 +172,11 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
     if (!(added instanceof Element) || added.closest(".code-head, code")) return;
     for (const block of within(added, ".code_wrap")) dress(block);
     for (const drawing of within(added, ".mermaid, .mermaid *")) guardDiagram(drawing);
+    // Gradio's sanitising leaves classes, but nothing that says more.
+    for (const turn of within(added, ".act-source")) turn.setAttribute("aria-pressed", String(turn.matches(".is-on")));
     for (const back of within(added, ".fn-back")) back.setAttribute("aria-label", names.back);
-    for (const wide of within(added, WIDE)) inSight.observe(wide);
+    for (const wide of within(added, "pre, table, .katex-display, .mermaid")) watchWidth(wide);
+    for (const formula of within(added, ".katex")) watchWidth(formula.closest("p, li, h1, h2, h3, h4, h5, h6"));
     direct(added);
   }
 
@@ -202,13 +212,13 @@ const qwenRendering = ({ $, toClipboard, showDone }) => {
   let turned = "";
   function keepFocus() {
     if (!turned || document.activeElement !== document.body) return;
-    $(`#chatbot .act-source.${turned}`)?.focus();
+    $(`#chatbot .act-source.id-${turned}`)?.focus();
   }
 
   document.addEventListener("click", (event) => {
     const pressed = event.target.closest?.(".code-wrap, .code-copy, .act-source");
     const note = event.target.closest?.('#chatbot a[href^="#fn-"]');
-    turned = pressed?.matches(".act-source") ? [...pressed.classList].find((name) => name.startsWith("id-")) : "";
+    if (event.isTrusted) turned = pressed?.matches(".act-source") ? wordOf(pressed, "id-") : "";
     if (note) {
       event.preventDefault();
       followNote(note);

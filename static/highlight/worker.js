@@ -1,7 +1,7 @@
 
 // What `static/rendering.js` asks of highlight.js, in a thread of its own: {language, text} -> {colours}, which are for
 // each layer of `rendering.css` the offsets at which its pieces begin and end, one after the other; null if the language
-// is not known. The names are those that models give to code blocks beside the ones highlight.js has.
+// is not known. It says when it is ready for the first. The names are those that models give to code blocks beside the ones highlight.js has.
 for (const [languageName, aliases] of Object.entries({
   bash: "fish ksh shellscript",
   cpp: "arduino cu cuda ino",
@@ -67,3 +67,4 @@ addEventListener("message", ({ data: { language, text } }) => {
   }
   postMessage({ colours });
 });
+postMessage({ isReady: true });

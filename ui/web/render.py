@@ -92,9 +92,9 @@ class Transcript:
         actions = []
         if message.text:
             actions.append(self._action("copy", message.id, "copy"))
-            is_turned = "true" if message.id in self._turned else "false"
+            state = "is-on" if message.id in self._turned else "is-off"
             label = say(self._language, "show_source")
-            actions.append(fill("toggle", action="source", id=message.id, is_pressed=is_turned, label=label))
+            actions.append(fill("toggle", action="source", id=message.id, state=state, label=label))
         if is_last:
             actions.append(self._action("again", message.id, "regenerate"))
             if message.is_unfinished:

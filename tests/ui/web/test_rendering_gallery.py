@@ -77,7 +77,9 @@ HOSTILE = {
 Show = Callable[..., Any]
 WATCH = """(function begin() {
     const root = document.querySelector('#conversation');
-    root ? qwenRendering({ $: (one) => document.querySelector(one) }).watch(root) : setTimeout(begin, 20);
+    const wordOf = (element, beginning) =>
+        ([...element.classList].find(name => name.startsWith(beginning)) || beginning).slice(beginning.length);
+    root ? qwenRendering({ wordOf }).watch(root) : setTimeout(begin, 20);
 })();"""
 COLOURED = """code => [...CSS.highlights].flatMap(([name, layer]) =>
     [...layer].filter(range => code.contains(range.startContainer)).map(range => [
@@ -262,7 +264,7 @@ def check_tables_and_formulas(gallery: dict[str, Any]) -> None:
     scrolls = "one => one.scrollWidth > one.clientWidth && getComputedStyle(one).overflowX === 'auto'"
     assert gallery["wide table"].locator("table").evaluate(scrolls)
     assert gallery["wide formula"].locator(".katex-display").evaluate(scrolls)
-    assert gallery["wide formula"].locator("p:has(> .katex, > span > .katex)").last.evaluate(scrolls)
+    assert gallery["wide formula"].locator("p.is-wide").evaluate(scrolls)
 
 
 def check_notes(row: Any, page: Any) -> None:
@@ -347,13 +349,14 @@ def check_pictures(page: Any) -> None:
 
 
 def test_code_has_its_colours_while_it_is_being_written(page: Any) -> None:
-    served = Served(Script(answer=f"```python\n{PYTHON * 4}```\n\n```mermaid\ngraph LR\nA-->B\n```", tokens_per_s=60))
+    served = Served(Script(answer=f"```python\n{PYTHON * 4}```\n\n```mermaid\ngraph LR\nA-->B\n```", tokens_per_s=400, hang_at=120))
     served.open(page)
     ask(page, "Write")
     page.wait_for_function(
         f"() => {{ const code = document.querySelector('#chatbot .bot-row:has(.live) pre code');"
         f" return code && code.textContent.length > 300 && ({COLOURED})(code).length > 20; }}"
     )
+    served.model.released.set()
     wait_until_answered(page)
     page.wait_for_selector("#chatbot .mermaid svg .node")
     coloured = page.locator("#chatbot pre code").evaluate(COLOURED)
