@@ -1,10 +1,10 @@
 """Splits Markdown into prose and code blocks, at the same lines as the Markdown parser in Gradio's page (marked 12).
 
 In: a whole message with plain line ends. Out: consecutive pieces that join to the message again, each marked as code
-or prose. Code leaves as it came, but for marks: one behind the name of its language, which Gradio's own highlighter then
-does not know (it would colour the whole block anew at each streamed update; `static/rendering.js` does better), one that
-keeps a leading tab a tab, and those that keep tags and settings out of diagrams. A diagram is one for the page only
-when it is complete. Prose is relieved of nesting so deep that the parser would overflow its stack and show nothing.
+or prose. Code leaves as it came, but for marks: one behind the name of its language, which Gradio's own highlighter
+then does not know (it would colour the whole block anew at each streamed update; `static/rendering.js` does better),
+one that keeps a leading tab a tab, and those that keep tags and settings out of diagrams. A diagram is one for the page
+only when it is complete. Prose is relieved of nesting so deep that the parser would overflow its stack.
 Knows nothing of formulas, tags or emphasis.
 """
 

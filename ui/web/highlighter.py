@@ -1,7 +1,7 @@
 """What rendered messages need from the server: the highlighter's script under one address, and the names of buttons.
 
-`static/rendering.js` fetches the script when the first code block asks for it. The address changes with the content, so a
-browser may keep it for good.
+`static/rendering.js` fetches the script when the first code block asks for it. The address changes with the content, so
+a browser may keep it for good.
 """
 
 import hashlib

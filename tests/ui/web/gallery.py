@@ -50,7 +50,8 @@ d &= e
     + r"$\frac{" + " + ".join(f"a_{{{n}}}" for n in range(40)) + r"}{b}$ of text.",
     "footnotes": "Water boils at 100 °C[^sea], or below[^1]; `[^1]` is code, [^a-z] a pattern.\n\n"
     "[^sea]: At sea level, where $p = 1$ atm.\n[^1]: On a **mountain**.\n",
-    "diagram": "```mermaid\ngraph LR\n    A[Question] --> B{Fits?}\n    B -->|yes| C[Answer]\n    B -->|no| D[Leave out]\n```",
+    "diagram": "```mermaid\ngraph LR\n    A[Question] --> B{Fits?}\n    B -->|yes| C[Answer]\n"
+    "    B -->|no| D[Leave out]\n```",
     "broken diagram": "```mermaid\ngraph LR\n    A[Question --> B{{\n      indented\n```\n\nand on.",
     "unfinished diagram": "```mermaid\ngraph LR\n    A --> B",
     "right to left": "هذه فقرة باللغة العربية مع كلمة English و $x^2$ و `code` فيها.\n\nAn English paragraph.\n\n"
@@ -60,3 +61,9 @@ d &= e
     "streaming": "An answer that is not finished: $$ \\frac{a}{",
     "streaming code": "```python\nprint('$x$ <b>')\n",
 }  # fmt: skip
+
+COMMON_LANGUAGES = (
+    "python javascript typescript tsx jsx java c c++ c# go rust ruby php swift kotlin scala dart r julia matlab sh bash "
+    "zsh powershell sql html xml css scss json jsonl yaml toml ini dockerfile makefile cmake lua perl haskell elixir "
+    "clojure ocaml fortran latex markdown diff graphql protobuf nginx vb groovy erlang lisp vue svelte objective-c cuda"
+)

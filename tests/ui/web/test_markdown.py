@@ -160,7 +160,7 @@ def note(number: int) -> str:
     [
         (
             "a[^b] c[^a]\n\n[^a]: one $x$\n    more\n[^b]: two[^a]\n\nend",
-            f"a{note(1)} c{note(2)}\n\n\nend\n\n<hr class=\"footnotes\">\n\n"
+            f'a{note(1)} c{note(2)}\n\n\nend\n\n<hr class="footnotes">\n\n'
             f'1. two{note(2)} <a class="fn-back" href="#fn-1">↩</a>\n'
             '2. one $·x·$\n   more <a class="fn-back" href="#fn-2">↩</a>\n',
         ),
@@ -284,7 +284,8 @@ PIECES = st.sampled_from(
             "- ",
             "1. ",
         ),
-        *("<", "<div>", "<https://a.b>", "https://a.b", "**", "*", "_", "~", "~~", "[", "![a](http://b)", "[^1]", "[^1]: ", "|", "\\"),
+        *("<", "<div>", "<https://a.b>", "https://a.b", "**", "*", "_", "~", "~~", "[", "![a](http://b)", "|", "\\"),
+        *("[^1]", "[^1]: "),
         *("{", "}", "\\begin{align}", "\\end{align}", "\\ce{", "H2O}", "5", "x", " ", "。", "“", "中", MARK, "\r"),
         "%%%LATEX_BLOCK_0%%%",
     ]
