@@ -63,7 +63,8 @@ d &= e
 }  # fmt: skip
 
 COMMON_LANGUAGES = (
-    "python javascript typescript tsx jsx java c c++ c# go rust ruby php swift kotlin scala dart r julia matlab sh bash "
-    "zsh powershell sql html xml css scss json jsonl yaml toml ini dockerfile makefile cmake lua perl haskell elixir "
-    "clojure ocaml fortran latex markdown diff graphql protobuf nginx vb groovy erlang lisp vue svelte objective-c cuda"
+    "python javascript typescript tsx jsx java c c++ c# go rust ruby php swift kotlin scala dart r julia matlab sh "
+    "bash zsh powershell sql html xml css scss json jsonl yaml toml ini dockerfile makefile cmake lua perl haskell "
+    "elixir clojure ocaml fortran latex markdown diff graphql protobuf nginx vb groovy erlang lisp vue svelte "
+    "objective-c cuda"
 )
