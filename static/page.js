@@ -256,6 +256,7 @@
     const action = wordOf(button, "act-");
     const id = wordOf(button, "id-");
     if (action === "copy") copyAnswer(button, id);
+    else if (action === "source") submit("#do-source", { message_id: id });
     else if (action === "edit") edit(id);
     else if (action === "receipt") submit("#do-receipt", { message_id: id });
     else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
@@ -491,6 +492,7 @@
     new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
     $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token
     document.body.append(Object.assign(document.createElement("div"), { id: "told", className: "sr", role: "status" }));
+    qwenRendering({ $, toClipboard, showDone, wordOf }).watch(chatbot);
     look();
     lookAtModel();
     lookAtLanguage();

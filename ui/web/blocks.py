@@ -1,8 +1,10 @@
 """Splits Markdown into prose and code blocks, at the same lines as the Markdown parser in Gradio's page (marked 12).
 
 In: a whole message with plain line ends. Out: consecutive pieces that join to the message again, each marked as code
-or prose. Code leaves as it came, but for the name of its language and a mark that keeps a leading tab a tab. Prose is
-relieved of nesting so deep that the parser would overflow its stack and show nothing at all.
+or prose. Code leaves as it came, but for marks: one behind the name of its language, which Gradio's own highlighter
+then does not know (it would colour the whole block anew at each streamed update; `static/rendering.js` does better),
+one that keeps a leading tab a tab, and those that keep tags and settings out of diagrams. A diagram is one for the page
+only when it is complete. Prose is relieved of nesting so deep that the parser would overflow its stack.
 Knows nothing of formulas, tags or emphasis.
 """
 
@@ -14,41 +16,20 @@ from dataclasses import dataclass
 MARK = "\u2060"
 
 MAX_NESTING = 16
-# The highlighter's patterns are quadratic in places: on longer code it can freeze the page.
-MAX_HIGHLIGHTED_CHARS = 20_000
-
-# Names models give to code blocks -> names Gradio 6.31's highlighter has.
-LANGUAGES = {
-    alias: language
-    for language, aliases in {
-        "bash": "sh shell zsh ksh console shell-session shellscript",
-        "clike": "c# cs csharp dart groovy kotlin kt kts m objc objective-c objectivec scala swift proto protobuf",
-        "cpp": "c++ cc cxx hpp hxx h++ cuda cu arduino ino",
-        "c": "h",
-        "css": "less sass scss stylus",
-        "go": "golang",
-        "java": "gradle jsp",
-        "javascript": "cjs ecmascript es6 javascriptreact js jsx mjs node nodejs ts tsx typescript typescriptreact",
-        "json": "geojson ipynb json5 jsonc jsonl jsonlines ndjson",
-        "latex": "tex katex",
-        "markup": "htm html html5 mathml rss svg vue svelte xhtml xml",
-        "python": "py py3 pyi python2 python3 ipython jupyter sage",
-        "rust": "rs",
-        "sql": "hive mysql pgsql plsql postgres postgresql psql sqlite sqlite3 tsql",
-        "yaml": "yml",
-    }.items()
-    for alias in [language, *aliases.split()]
-}
+# A larger diagram would be laid out for seconds, in which the page does nothing else.
+MAX_DIAGRAM_CHARS = 6_000
 
 _CONTAINERS = re.compile(rf"[ \t]*+(?:(?:>|[-+*](?=[ \t])|\d{{1,9}}[.)](?=[ \t]))[ \t]*+){{0,{MAX_NESTING}}}+")
 _ONE_MORE = re.compile(r">|[-+*][ \t]|\d{1,9}[.)][ \t]")
 _ITEM = re.compile(r"([ \t]*+)(?:>[ \t]?)*+(?:[-+*]|\d{1,9}[.)])[ \t]+")
 _FENCE = re.compile(r"(?P<run>`{3,}+(?=[^`\n]*$)|~{3,})[ \t]*(?P<language>[^\s`]*)", re.MULTILINE)
-_NAMED_FENCE = re.compile(r"\A([ \t>*+.)\d-]*(?:`{3,}|~{3,}))[^\n]*")
 _CLOSING = re.compile(r"(?P<prefix>[ \t>]*)(?P<run>`{3,}|~{3,})[~`]*[ \t]*$")
 _LEADING_TAB = re.compile(r"^( *)\t", re.MULTILINE)
 # A diagram's text is put into the page as HTML; of tags only the line break belongs there.
 _TAG_IN_DIAGRAM = re.compile(r"<(?=[A-Za-z/!?])(?!br ?/?>)")
+# How a diagram would change the settings of its renderer, styles among them.
+_SETTING_IN_DIAGRAM = re.compile(r"%%(?=\s*\{)|^([ \t>]*['\"]?config)(?=['\"]?[ \t]*:)")
+_DIAGRAM = "```mermaid"
 
 
 @dataclass(frozen=True)
@@ -56,7 +37,7 @@ class _Fence:
     run: str
     indent: int
     is_quoted: bool
-    is_diagram: bool
+    diagram_at: int | None  # which line opened it, if what it holds is a diagram for the page
 
 
 class _BlockSplitter:
@@ -68,12 +49,15 @@ class _BlockSplitter:
         self.items: list[int] = []  # columns at which the text of the open list items begins
         self.after_blank = True
         self.in_indented_code = False
+        self.done: list[tuple[bool, str]] = []
+        self.diagram_chars = 0
 
-    def lines(self, text: str) -> Iterator[tuple[bool, str]]:
+    def lines(self, text: str) -> list[tuple[bool, str]]:
         """Each line with its line end, and whether it is code."""
         for line in _split_at_newlines(text):
-            yield self._line(line)
+            self.done.append(self._line(line))
             self.after_blank = not line.strip()
+        return self.done
 
     def _line(self, line: str) -> tuple[bool, str]:
         stripped = line.lstrip(" \t")
@@ -106,14 +90,16 @@ class _BlockSplitter:
                 self.items.pop()
 
     def _open_fence(self, match: re.Match[str], prefix: str, indent: int) -> str:
-        language = match["language"]
-        known = LANGUAGES.get(language.lower(), language)
         around = [column for column in self.items if column <= indent]
         container = len(prefix.expandtabs(4)) if prefix.strip() else max(around, default=0)
-        self.fence = _Fence(match["run"], container, ">" in prefix, language == "mermaid")
+        line, named = match.string, match.end("language")
+        is_diagram = line[match.start() :].rstrip() == _DIAGRAM
+        self.fence = _Fence(match["run"], container, ">" in prefix, len(self.done) if is_diagram else None)
         self.fence_is_new = True
-        line = match.string
-        return line[: match.start("language")] + known + line[match.end("language") :]
+        self.diagram_chars = 0
+        language = match["language"]
+        # Behind a sign that opens formulas a mark would make an opening of it.
+        return line[:named] + MARK + line[named:] if language and language[-1] not in "$([" else line
 
     def _leaves_container(self, fence: _Fence, stripped: str, indent: int) -> bool:
         is_new, self.fence_is_new = self.fence_is_new, False
@@ -127,9 +113,12 @@ class _BlockSplitter:
             is_beside = fence.is_quoted or (">" not in closing["prefix"] and (fence.indent or indent <= 3))
             if is_beside:
                 self.fence = None
+                if fence.diagram_at is not None and self.diagram_chars <= MAX_DIAGRAM_CHARS:
+                    self.done[fence.diagram_at] = True, self.done[fence.diagram_at][1].replace(MARK, "")
                 return line
-        if fence.is_diagram:
-            return _TAG_IN_DIAGRAM.sub("<" + MARK, line)
+        if fence.diagram_at is not None:
+            self.diagram_chars += len(line)
+            return _SETTING_IN_DIAGRAM.sub(rf"\g<0>{MARK}", _TAG_IN_DIAGRAM.sub("<" + MARK, line))
         # The parser turns tabs at the start of a line into spaces, also in code, where a Makefile dies of it.
         return line if fence.indent else _LEADING_TAB.sub(rf"\1{MARK}\t", line)
 
@@ -148,15 +137,16 @@ def split_blocks(text: str) -> Iterator[tuple[bool, str]]:
     pending_is_code = False
     for is_code, line in _BlockSplitter().lines(text):
         if is_code != pending_is_code and pending:
-            yield pending_is_code, _bounded(pending_is_code, "".join(pending))
+            yield pending_is_code, "".join(pending)
             pending = []
         pending_is_code = is_code
         pending.append(line)
     if pending:
-        yield pending_is_code, _bounded(pending_is_code, "".join(pending))
+        yield pending_is_code, "".join(pending)
 
 
-def _bounded(is_code: bool, piece: str) -> str:
-    if not is_code or len(piece) <= MAX_HIGHLIGHTED_CHARS:
-        return piece
-    return _NAMED_FENCE.sub(r"\1", piece, count=1)
+def is_inside_code(text: str) -> bool:
+    """Whether the message breaks off inside a code block."""
+    splitter = _BlockSplitter()
+    splitter.lines(text)
+    return splitter.fence is not None

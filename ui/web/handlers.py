@@ -110,11 +110,11 @@ class Handlers:
                 conversation = self._shown_in(tab, view.owner) or conversation  # the tab may have turned to another one
                 answer = self._answers.running(conversation.id)  # before looking, so that the last state is shown
                 is_over = answer is None and self._tabs.may_stop_following(tab)
-                max_shown = self._tabs.max_shown(tab)
-                state = (conversation.id, conversation.version, max_shown, answer and answer.status)
+                max_shown, turned = self._tabs.max_shown(tab), self._tabs.turned(tab)
+                state = (conversation.id, conversation.version, max_shown, turned, answer and answer.status)
                 if state != seen and (is_over or time.monotonic() - yielded_at >= _YIELD_S):
                     seen, yielded_at = state, time.monotonic()
-                    yield transcript.render(conversation, answer, max_shown)
+                    yield transcript.render(conversation, answer, max_shown, turned)
                 if is_over:
                     return
                 await asyncio.sleep(_LOOK_S)
@@ -220,6 +220,12 @@ class Handlers:
         conversation = self._conversation(view)
         message = conversation.find(str(message_id)) if conversation is not None else None
         return message.text if message is not None else ""
+
+    def turn(self, message_id: Any, view: View | None, request: gr.Request) -> None:
+        """Shows an answer as it was written in this tab, or rendered again."""
+        conversation = self._conversation(view)
+        if conversation is not None and conversation.find(str(message_id)) is not None:
+            self._tabs.turn(tab_of(request), message_id)
 
     def keep_settings(self, request: gr.Request, view: View | None, *settings: Any) -> str:
         """Remembers the side panel for the conversation's next answers; returns the notice."""

@@ -36,6 +36,7 @@ from ui.web.early_script import EarlyScript
 from ui.web.events import Events
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
+from ui.web.highlighter import HIGHLIGHTER_ROUTES, highlighter_routes, rendering_script
 from ui.web.history import HistoryHandlers
 from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
@@ -191,7 +192,7 @@ class ServedPage:
                 "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
-                "routes": [*self._api.routes] if self._api is not None else [],
+                "routes": [*highlighter_routes(), *(self._api.routes if self._api is not None else ())],
             },
             i18n=I18N,
             theme=page_theme(),
@@ -279,8 +280,9 @@ def page_head(*, has_login: bool = False) -> str:
     """
 
     def inlined(match: re.Match[str]) -> str:
-        tag = "style" if match[2] == "css" else "script"
-        return f"<{tag}>\n{(STATIC / match[1]).read_text(encoding='utf-8')}</{tag}>"
+        name, tag = match[1], "style" if match[2] == "css" else "script"
+        content = rendering_script() if name == "rendering.js" else (STATIC / name).read_text(encoding="utf-8")
+        return f"<{tag}>\n{content}</{tag}>"
 
     head = re.sub(r"<!-- (\w+\.(css|js)) -->", inlined, (STATIC / "head.html").read_text(encoding="utf-8"))
     return head + ((STATIC / "login.html").read_text(encoding="utf-8") if has_login else "")
@@ -307,6 +309,7 @@ def page_policy(
     return GuardPolicy(
         routes=(
             *PAGE_ROUTES,
+            *HIGHLIGHTER_ROUTES,
             AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
             *(LOGIN_ROUTES if options.is_shared or options.needs_login else ()),
             *(api.guarded if api is not None else ()),

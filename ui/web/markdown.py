@@ -5,6 +5,7 @@ In: Markdown as a model or a person wrote it, whole or cut off anywhere. Out: Ma
 - formulas carry a mark inside their delimiters, and the page is told to look for marked delimiters only
   (`LATEX_DELIMITERS`), so that money, shell variables and code are never mistaken for formulas;
 - raw HTML shows as typed; bold beside Chinese punctuation is bold; a single `~` strikes nothing out;
+- footnotes are numbers with a list at the end;
 - pictures from elsewhere are links, since the page loads nothing from elsewhere;
 - text that would hang the parser or overflow its stack is defused.
 
@@ -18,7 +19,8 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable
 
-from ui.web.blocks import MARK, split_blocks
+from ui.web.blocks import MARK, is_inside_code, split_blocks
+from ui.web.footnotes import LIST_BEGINS, REFERENCE, Footnotes, as_item
 from ui.web.latex import BARE_ENVIRONMENTS, CHEMISTRY, prepare_formula, reads_as_prose
 
 # For gr.Chatbot(latex_delimiters=...). The order matters: `$$` is to be tried before `$`.
@@ -64,16 +66,29 @@ _QUOTE_SIGN = re.compile(r"\n[ \t]*>[ \t]?")
 def normalise(text: str) -> str:
     """`text` for a Chatbot that has `LATEX_DELIMITERS`, and no raw HTML in it outside code."""
     text = strip_marks(text.replace("\r\n", "\n").replace("\r", "\n"))
+    notes = Footnotes()
+    pieces = [(is_code, piece if is_code else notes.take_from(piece)) for is_code, piece in split_blocks(text)]
     out: list[str] = []
     num_formulas = 0
-    for is_code, piece in split_blocks(text):
-        if is_code:
-            out.append(piece)
-        else:
-            prose = _Prose(piece, MAX_FORMULAS - num_formulas)
-            out.append(prose.rewrite())
-            num_formulas += prose.num_formulas
+
+    def rewritten(piece: str) -> str:
+        nonlocal num_formulas
+        prose = _Prose(piece, MAX_FORMULAS - num_formulas, notes)
+        text = prose.rewrite()
+        num_formulas += prose.num_formulas
+        return text
+
+    for is_code, piece in pieces:
+        out.append(piece if is_code else rewritten(piece))
+    listed = [as_item(number, rewritten(note)) for number, note in notes.listed()]
+    if listed and not is_inside_code(text):
+        out += [LIST_BEGINS, *listed]
     return "".join(out).replace(_PLACEHOLDER, "%%%" + MARK + "LATEX_BLOCK")
+
+
+def as_source(text: str) -> str:
+    """`text` as it was written, for a Chatbot that is to show it in HTML and not to look for formulas in it."""
+    return strip_marks(text).replace(_PLACEHOLDER, "%%%" + MARK + "LATEX_BLOCK")
 
 
 def strip_marks(text: str) -> str:
@@ -84,8 +99,9 @@ def strip_marks(text: str) -> str:
 class _Prose:
     """One stretch of text between code blocks, read once from left to right."""
 
-    def __init__(self, text: str, max_formulas: int) -> None:
+    def __init__(self, text: str, max_formulas: int, notes: Footnotes) -> None:
         self.text = text
+        self.notes = notes
         self.max_formulas = max_formulas
         self.num_formulas = 0
         self.out: list[str] = []
@@ -285,6 +301,9 @@ class _Prose:
         if self.num_delimiters > MAX_DELIMITERS:
             self.out.append(token[0][:-1] + _ESCAPES["["])
             return token.end()
+        if (note := REFERENCE.match(self.text, token.start())) and (number := self.notes.reference(note[1])):
+            self.out.append(number)
+            return note.end()
         if token[0] == "[" or _PICTURE_FROM_HERE.match(self.text, token.start()):
             return self._keep(token)
         picture = _PICTURE.match(self.text, token.start())

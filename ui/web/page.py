@@ -164,7 +164,7 @@ def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
     wire_keys(
         panel.pop("show_keys"), gr.Markdown("", elem_id="keys"), gr.Button(visible="hidden", elem_id="keys-close")
     )
-    tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce")
+    tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce", "source")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
         brand=brand,
@@ -350,6 +350,7 @@ def _wire_looking(parts: _Parts, handlers: Handlers) -> None:
     _show(parts.clear.click(handlers.clear, parts.view, [parts.undo_bar, parts.notice], **LIGHT), parts, handlers)
     _show(parts.undo.click(handlers.undo_clear, parts.view, parts.undo_bar, **LIGHT), parts, handlers)
     _show(triggers["earlier"].click(handlers.show_earlier, None, None, **LIGHT), parts, handlers)
+    _show(triggers["source"].click(handlers.turn, [parts.message_id, parts.view], None, **LIGHT), parts, handlers)
     triggers["copy"].click(handlers.copy, [parts.message_id, parts.view], parts.raw_text, **LIGHT)
 
 

@@ -11,7 +11,7 @@ from ui.chat.conversation import Conversation
 from ui.chat.message import StoredMessage
 from ui.web.error_strings import failure_text
 from ui.web.fragments import Fragment, fill, join
-from ui.web.markdown import normalise
+from ui.web.markdown import as_source, normalise
 from ui.web.strings import Language, say
 from ui.web.watch_bars import shown_text, watch_bars
 
@@ -25,10 +25,21 @@ class Transcript:
 
     def __init__(self, language: Language) -> None:
         self._language = language
+        self._turned: frozenset[str] = frozenset()
         self._cache: dict[str, tuple[tuple[object, ...], list[Shown]]] = {}
 
-    def render(self, conversation: Conversation, answer: Answer | None, max_shown: int) -> list[Shown]:
-        """The newest messages of the branch on screen, at most about `max_shown`, beginning with a question."""
+    def render(
+        self,
+        conversation: Conversation,
+        answer: Answer | None,
+        max_shown: int,
+        turned: frozenset[str] = frozenset(),
+    ) -> list[Shown]:
+        """The newest messages of the branch on screen, at most about `max_shown`, beginning with a question.
+
+        Answers whose ids are in `turned` are shown as they were written.
+        """
+        self._turned = turned
         before, messages = conversation.newest(max_shown)
         shown: list[Shown] = []
         if before:
@@ -50,7 +61,8 @@ class Transcript:
         if message.state == "streaming":
             return self._live_answer(message, live or AnswerStatus("reading"))
         make = self._question if message.role == "user" else self._answer
-        return self._cached(message, (message, is_last, siblings), lambda: make(message, is_last, siblings))
+        key = (message, is_last, siblings, message.id in self._turned)
+        return self._cached(message, key, lambda: make(message, is_last, siblings))
 
     def _question(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
         actions = [self._action("edit", message.id, "edit"), *self._versions(message, siblings)]
@@ -81,6 +93,9 @@ class Transcript:
         actions = []
         if message.text:
             actions.append(self._action("copy", message.id, "copy"))
+            state = "is-on" if message.id in self._turned else "is-off"
+            label = say(self._language, "show_source")
+            actions.append(fill("toggle", action="source", id=message.id, state=state, label=label))
         if is_last:
             actions.append(self._action("again", message.id, "regenerate"))
             if message.is_unfinished:
@@ -113,7 +128,9 @@ class Transcript:
         if message.reasoning:
             shown.append(self._reasoning(message, thought_s))
         text = shown_text(message)
-        blocks = [{"type": "text", "text": normalise(text)}] if text else []
+        is_turned = message.id in self._turned and message.state != "streaming"
+        made = fill("source", text=as_source(message.text)) if is_turned else normalise(text)
+        blocks = [{"type": "text", "text": str(made)}] if text else []
         return [*shown, {"role": "assistant", "content": [*blocks, {"type": "text", "text": str(foot)}]}]
 
     def _reasoning(self, message: StoredMessage, thought_s: int) -> Shown:

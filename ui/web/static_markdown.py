@@ -20,7 +20,26 @@ MAX_BLOCK_CHARS = 12_000
 """mdtex2html takes about 8 ms for a thousand characters, more where they are contrived."""
 _EXTENSIONS = ["tables", "nl2br", "sane_lists"]
 _TAGS = {
-    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "del", "a", "ul", "ol", "li", "blockquote"),
+    *(
+        "p",
+        "br",
+        "hr",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "em",
+        "strong",
+        "del",
+        "sup",
+        "a",
+        "ul",
+        "ol",
+        "li",
+        "blockquote",
+    ),
     *("table", "thead", "tbody", "tr", "th", "td"),
 }
 _ALIGNED = re.compile(r"text-align: (?:left|right|center);")
@@ -35,6 +54,8 @@ _FORMULA = re.compile(
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^`]|(?!\1(?!`))`)+?)(?<!`)\1(?!`)")
 _FENCE_LINE = re.compile(r"(?P<before>[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+[ \t>]*)*)(?P<run>`{3,}|~{3,})(?P<info>.*)")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
+# The page's footnotes are joined by links, which would need ids that are unique in the whole file.
+_NOTE_LINK = re.compile(r'<a href="#fn-\d+">(\d+)</a>| <a class="fn-back" href="#fn-\d+">↩</a>')
 _STRUCK = re.compile(r"~~(?=\S)([^~\n]{1,2000}?)(?<=\S)~~")
 _BARE_URL = re.compile(r"(?<![\w(<\[\"=/])https?://[^\s<>()\[\]*`|\\\"，。；：！？、（）【】《》「」]+(?<![.,;:!?'_~])")
 _TASK = re.compile(r"^([ \t>]*(?:[-+*]|\d{1,9}[.)])[ \t]+)\[([ xX])\](?=[ \t])", re.MULTILINE)
@@ -84,7 +105,7 @@ def _code(piece: str, kept: list[str]) -> str:
     else:
         width = len(before.expandtabs(4))
         inside = [_unindented(line, width) for line in inside]
-    info = opening["info"].split()
+    info = strip_marks(opening["info"]).split()
     language = info[0] if info and _LANGUAGE.fullmatch(info[0]) else ""
     blank = quote[0].rstrip() if quote else ""
     is_item = bool(before.strip(" \t>"))
@@ -106,6 +127,7 @@ def _prose(piece: str, kept: list[str]) -> str:
     piece = _FORMULA.sub(lambda found: _keep(_formula(found), kept), piece)
     if "`" in piece:
         piece = _CODE_SPAN.sub(lambda found: _keep(_span(found[2]), kept), piece)
+    piece = _NOTE_LINK.sub(r"\1", piece)
     piece = _STRUCK.sub(r"<del>\1</del>", piece)
     piece = _BARE_URL.sub(r"<\g<0>>", piece)
     piece = _TASK.sub(lambda found: found[1] + ("☐" if found[2] == " " else "☑"), piece)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ui.web.refusal_strings import REFUSAL_STRINGS
+from ui.web.rendering_strings import RENDERING_STRINGS
 from ui.web.transfer_strings import TRANSFER_STRINGS
 from ui.web.watch_strings import WATCH_STRINGS
 
@@ -372,6 +373,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "earlier": ("Show {messages} earlier messages", "显示更早的 {messages} 条消息", "前の {messages} 件を表示"),
     **REFUSAL_STRINGS,
+    **RENDERING_STRINGS,
     **TRANSFER_STRINGS,
     **WATCH_STRINGS,
 }

@@ -18,6 +18,7 @@ class _Tab:
     max_shown: int
     is_following: bool = False
     has_news: bool = False
+    turned: frozenset[str] = frozenset()
 
 
 class Tabs:
@@ -78,6 +79,18 @@ class Tabs:
         with self._lock:
             if tab_id in self._tabs:
                 self._tabs[tab_id].max_shown += self._shown_messages
+
+    def turned(self, tab_id: str) -> frozenset[str]:
+        """The messages that the tab shows as they were written, not rendered."""
+        with self._lock:
+            tab = self._tabs.get(tab_id)
+            return frozenset() if tab is None else tab.turned
+
+    def turn(self, tab_id: str, message_id: str) -> None:
+        """Shows a message as it was written, or rendered if it is shown so already."""
+        with self._lock:
+            if tab_id in self._tabs:
+                self._tabs[tab_id].turned ^= {message_id}
 
     def begin_following(self, tab_id: str) -> bool:
         """Whether the caller is to keep this tab up to date; if another does already, that one is told to go on."""

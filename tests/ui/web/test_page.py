@@ -96,7 +96,7 @@ def test_text_with_tabs_and_indentation_arrives_whole(page: Any, serve: Callable
     ask(page, "    indented\n\ttabbed")
     wait_until_answered(page)
     assert served.path()[0].text == "    indented\n\ttabbed"
-    page.click("#chatbot .bot-row .copy_code_button")
+    page.click("#chatbot .bot-row .code-copy")
     eventually(lambda: page.evaluate("navigator.clipboard.readText().then((text) => text.startsWith('all:'))"))
     assert page.evaluate("navigator.clipboard.readText()").rstrip() == "all:\n\techo \\(hi) $HOME $a"
 

@@ -54,6 +54,19 @@ def test_a_running_answer_has_no_actions_and_an_ended_one_has_them() -> None:
     assert "Stopped" in ended
 
 
+def test_an_answer_that_was_turned_shows_its_source_and_nothing_of_it_is_read_as_markup() -> None:
+    conversation = Conversation("owner")
+    source = "**a** $x$\n\n\t<b> %%%LATEX_BLOCK_0%%% \u2060"
+    message = answered(conversation, "q", source)
+    transcript = Transcript("en")
+    rendered = texts(transcript.render(conversation, None, 60))
+    turned = texts(transcript.render(conversation, None, 60, frozenset([message])))
+    assert turned[2] == ('<pre class="source">**a** $x$&#10;&#10;\t&lt;b&gt; %%%\u2060LATEX_BLOCK_0%%% </pre>')
+    assert f"act-source id-{message} is-on" in turned[3]
+    assert texts(transcript.render(conversation, None, 60)) == rendered
+    assert f"act-source id-{message} is-off" in rendered[3]
+
+
 def test_only_the_last_answer_can_be_repeated() -> None:
     conversation = Conversation("owner")
     first, second = answered(conversation, "q", "a"), answered(conversation, "r", "b")

@@ -17,7 +17,7 @@ from ui.web.static_markdown import MAX_BLOCK_CHARS, to_html
 
 ALLOWED = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "del", "a", "ul", "ol", "li", "blockquote"),
-    *("table", "thead", "tbody", "tr", "th", "td", "code", "pre", "div", "span"),
+    *("table", "thead", "tbody", "tr", "th", "td", "code", "pre", "div", "span", "sup"),
 }
 
 
@@ -185,3 +185,11 @@ def test_a_page_shows_the_branch_and_holds_the_tree() -> None:
     ((_record, read),) = read_file(page.encode())
     assert [one.text for one in read] == [one.text for one in messages]
     assert json.dumps("<") not in page.partition('id="qwen-chat">')[2].partition("</script>")[0]
+
+
+def test_footnotes_are_numbers_and_a_list_without_links() -> None:
+    made = html_of("a[^x] b\n\n[^x]: what $p$ is")
+    assert made.startswith("<p>a<sup>1</sup> b</p>")
+    assert "<li>what <math" in made
+    assert "<a" not in made
+    assert "↩" not in made

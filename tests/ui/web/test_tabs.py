@@ -27,6 +27,18 @@ def test_a_tab_that_turns_to_another_conversation_begins_at_its_end() -> None:
     assert tabs.num_showing("first") == 0
 
 
+def test_a_tab_shows_a_message_as_it_was_written_until_it_is_turned_again() -> None:
+    tabs = Tabs(60)
+    tabs.turn("nobody", "message")
+    assert tabs.turned("nobody") == frozenset()
+    tabs.enter("one", "owner", "conversation")
+    tabs.turn("one", "message")
+    tabs.turn("one", "other")
+    assert tabs.turned("one") == {"message", "other"}
+    tabs.turn("one", "message")
+    assert tabs.turned("one") == {"other"}
+
+
 def test_one_follower_at_a_time_and_news_make_it_go_on() -> None:
     tabs = Tabs(60)
     tabs.enter("one", "owner", "conversation")
