@@ -203,9 +203,8 @@ def check_actions(gallery: dict[str, Any], page: Any) -> None:
     row.locator(".code-head").first.wait_for()
     assert row.locator("pre.source").count() == 0
     for name in ("math", "footnotes"):
-        page.evaluate("navigator.clipboard.writeText('')")
         gallery[name].get_by_role("button", name="Copy", exact=True).press("Enter")
-        page.wait_for_function(f"async () => (await {clipboard}) !== ''")
+        gallery[name].locator(".act-copy.is-done").wait_for()
         assert page.evaluate(clipboard) == GALLERY[name]
 
 
