@@ -112,7 +112,7 @@ class Drafts:
     def _find(self, owner: str, draft_id: str) -> _Draft:
         """The draft, made if it is not there; those of the same owner make room for it first."""
         key = (owner, draft_id)
-        draft = self._drafts[key] = self._drafts.pop(key, None) or _Draft()
+        draft = self._drafts[key] = self._drafts.pop(key, _Draft())
         own = [one for one in self._drafts if one[0] == owner]
         for one in [*own[:-_MAX_DRAFTS_PER_OWNER], *list(self._drafts)[:-_MAX_DRAFTS]]:
             self._drafts.pop(one, None)

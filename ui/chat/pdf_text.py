@@ -41,8 +41,9 @@ def pdf_text(name: str, data: bytes) -> str:
     if isinstance(text, str):
         return text
     limits = {"too_long": f"{MAX_CHARS:,}", "too_many_pages": f"{MAX_PAGES:,}"}
-    figures = {"limit": limits[reason], "found": said.get("found", "?")} if reason in limits else {}
-    raise FileRefused(reason if reason in get_args(FileReason) else "damaged", name, **figures)
+    known: FileReason = reason if reason in get_args(FileReason) else "damaged"  # type: ignore[assignment]
+    figures = {"limit": limits[known], "found": said.get("found", "?")} if known in limits else {}
+    raise FileRefused(known, name, **figures)
 
 
 def _ask(name: str, data: bytes) -> dict[str, Any]:
