@@ -37,7 +37,7 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     };
     for (let tries = 0; ; tries++) {
       const answer = await fetch("attach", { method: "POST", headers, body });
-      if (answer.ok || answer.status === 422) return (await answer.json()).files;
+      if (answer.ok) return (await answer.json()).files;
       if (tries === 3 || (answer.status !== 429 && answer.status !== 503)) throw new Error(answer.status);
       await pause(1500);
     }

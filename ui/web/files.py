@@ -74,7 +74,7 @@ class FileHandlers:
         )
         refused = await work
         said = {"refused": refused and refused.reason, "files": len(self.drafts.files(owner, draft_id))}
-        return JSONResponse(said, 200 if refused is None else 422)
+        return JSONResponse(said)
 
     def _take_in(self, owner: str, draft_id: str, name: str, data: bytes, num_bytes: int) -> FileRefused | None:
         try:
