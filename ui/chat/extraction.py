@@ -117,7 +117,8 @@ def _wide(data: bytes) -> str | None:
 def _no_text(name: str, data: bytes, error: UnicodeDecodeError) -> FileRefused:
     """Why bytes that no encoding of ours reads are refused: they are no text, or a text in another one."""
     start = data[:_LOOKED_AT]
-    if _kind_of(data) or len(_CONTROL_BYTES.findall(start)) > _CONTROL_SHARE * len(start):
+    is_marked = any(data.startswith(mark) for mark, _encoding in _MARKS)
+    if not is_marked and (_kind_of(data) or len(_CONTROL_BYTES.findall(start)) > _CONTROL_SHARE * len(start)):
         return _binary(name, data)
     line = data.count(b"\n", 0, error.start) + 1
     return FileRefused("encoding", name, byte=f"0x{data[error.start]:02X}", line=f"{line:,}")
