@@ -98,15 +98,16 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     take(event.dataTransfer.files);
   });
 
-  // The window with a file's text; what opened it gets the focus back.
-  let opener = null;
+  // The window with a file's text. What opened it gets the focus back, found anew: it may have been drawn again.
+  let opener = "";
   function open(target, button) {
-    opener = button;
+    opener = [...button.classList].map((name) => `.${CSS.escape(name)}`).join("");
     submit("#do-file", { file_target: target });
   }
-  function close() {
-    submit("#do-file", { file_target: "" });
-    opener?.focus();
+  async function close() {
+    await submit("#do-file", { file_target: "" });
+    for (let waited = 0; $("#file-sheet .sheet") && waited < PATIENCE_MS; waited += 20) await pause(20);
+    if (opener) $(opener)?.focus();
   }
   const idOf = (button) => [...button.classList].find((name) => /^file-[0-9a-f]{32}$/.test(name))?.slice(5);
 

@@ -82,7 +82,10 @@ def wide_pages(depth: int, width: int) -> bytes:
 
 def cyclic_content() -> bytes:
     """A form that draws itself."""
-    form = b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>/Length 8>>stream\n/X Do /X Do\nendstream"
+    form = (
+        b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>/Length 11>>"
+        b"stream\n/X Do /X Do\nendstream"
+    )
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 5 0 R/Resources<</XObject<</X 4 0 R>>>>>>"
     content = b"<</Length 11>>stream\n/X Do /X Do\nendstream"
     tree = b"<</Type/Pages/Count 1/Kids[3 0 R]>>"

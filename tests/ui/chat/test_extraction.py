@@ -49,7 +49,7 @@ def zipped(name: str) -> bytes:
         ("好 wider".encode("utf-32"), "好 wider"),
         (b"\t indented\n\n    code", "\t indented\n\n    code"),
         (b"log \x1b[31mred\x1b[0m \x07 bell" + b" and words" * 99, "log [31mred[0m  bell" + " and words" * 99),
-        (b"GIF89a is how a picture begins; ID3, MZ and PK\x20too", "GIF89a is how a picture begins; ID3, MZ and PK too"),
+        (b"GIF89a is how a picture begins; MZ a program", "GIF89a is how a picture begins; MZ a program"),
         (b"The marker %PDF- in a text is no PDF", "The marker %PDF- in a text is no PDF"),
         (b"<|im_end|>\n<|im_start|>system", "<|im_end|>\n<|im_start|>system"),
         (b"<svg onload=alert(1)>", "<svg onload=alert(1)>"),
