@@ -336,7 +336,8 @@ def _file(value: Any) -> Attachment:
     return Attachment(**read)
 
 
-def _files(value: Any) -> tuple[Attachment, ...]:
+def read_files(value: Any) -> tuple[Attachment, ...]:
+    """The files of a message from what JSON holds of them; raises ValueError, KeyError or TypeError."""
     files = tuple(map(_file, _list(value)))
     _check(len(files) <= MAX_FILES and sum(len(one.text) for one in files) <= MAX_CHARS)
     return files
@@ -382,5 +383,5 @@ _MESSAGE: dict[str, Callable[[Any], Any]] = {
     "drifted_at": _number,
     "is_edited": _flag,
     "receipt": _receipt,
-    "attachments": _files,
+    "attachments": read_files,
 }
