@@ -27,6 +27,7 @@ from ui.web.files import FileHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers
+from ui.web.login.options import SharingOptions
 from ui.web.meter import MeterHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.tabs import Tabs
@@ -325,3 +326,8 @@ def test_the_guard_lets_files_through_to_one_route_and_no_further(serve: Callabl
         connection.request("POST", path, b"x")
         assert connection.getresponse().status in (404, 405)
         connection.close()
+
+
+def test_behind_a_login_only_who_is_in_may_send(serve: Callable[..., Served]) -> None:
+    served = serve(sharing=SharingOptions(auth=("ann:a-secret-word",)))
+    assert raw(served, "POST", b"text")[0] == 401
