@@ -149,8 +149,13 @@ class ChatModel:
 
     @property
     def can_switch_thinking(self) -> bool:
-        """Whether it can be asked to answer without thinking first."""
+        """Whether it can be asked to think first, or not to."""
         return self._format.can_switch_thinking
+
+    @property
+    def thinks_by_default(self) -> bool:
+        """Whether it thinks first when nobody asks, where it can be asked."""
+        return self._format.thinks_by_default
 
     @property
     def activity(self) -> EngineActivity:

@@ -84,6 +84,9 @@ class ChatSource(Protocol):
     def can_switch_thinking(self) -> bool: ...
 
     @property
+    def thinks_by_default(self) -> bool: ...
+
+    @property
     def supports_tools(self) -> bool: ...
 
     @property

@@ -86,6 +86,7 @@
     fillBox($("#box-edited_id textarea"), id);
     fillBox(composer(), text);
     document.body.dataset.editing = "yes";
+    files.change("edit", id);
     composer().focus();
   }
   function endEditing() {
@@ -94,6 +95,7 @@
   }
   function cancelEditing() {
     if (document.body.dataset.editing !== "yes") return;
+    files.change("cancel", $("#box-edited_id textarea").value);
     endEditing();
     fillBox(composer(), "");
   }
@@ -137,6 +139,7 @@
       if (event.key === "Escape" && !isComposing && !event.target.closest?.(".entry-name")) {
         if ($("#keys .sheet")) click("#keys-close");
         else if ($("#receipt .sheet")) closeReceipt();
+        else if ($("#file-sheet .sheet")) files.close();
         else if (transfer.close()) return;
         else if ($("#panel.open")) click("#panel .toggle-button");
         else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
@@ -153,7 +156,7 @@
       event.stopImmediatePropagation();
       if (isComposing || event.shiftKey || event.altKey) return;
       event.preventDefault();
-      if (composer().value.trim()) send();
+      if (composer().value.trim() || files.any()) send();
     },
     true,
   );
@@ -210,7 +213,8 @@
   // it does.
   let sendsWhenAttached = false;
   let recoveredAt = 0;
-  function send() {
+  async function send() {
+    await files.ready();
     if (document.body.dataset.attached === "yes") click("#send");
     else sendsWhenAttached = true;
   }
@@ -228,6 +232,7 @@
     for (const name of ["text", "chat"]) $(`#mode-${name}`).setAttribute("aria-pressed", String(name === mode));
   }
   function lookAtModel() {
+    if (files.any()) files.change(); // how many tokens they take depends on the model
     if ($("#brand .is-base") && !document.body.dataset.mode) setMode("text");
   }
   function lookAtDraft() {
@@ -244,6 +249,7 @@
     }
     if (event.target.closest?.("#to-end")) toEnd();
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
+    files.click(event);
     if (event.target.closest?.("#history, #trashed")) inHistory(event);
     if (event.target.closest?.("#receipt")) inReceipt(event);
     if (event.target.closest?.("#keys") && !event.target.closest("dl")) inKeys(event);
@@ -259,6 +265,7 @@
     else if (action === "source") submit("#do-source", { message_id: id });
     else if (action === "edit") edit(id);
     else if (action === "receipt") submit("#do-receipt", { message_id: id });
+    else if (action === "file") files.open(`${id} ${wordOf(button, "nth-")}`, button);
     else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
     else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
@@ -381,6 +388,8 @@
   }
   const measureSoon = afterAPause(() => click("#do-measure"), 350);
   const searchSoon = afterAPause(relist, 150);
+  const owner = () => identity().owner;
+  const files = qwenFiles({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon });
 
   // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
   // the end for 300 ms after every update, which is always while an answer streams.
@@ -467,6 +476,7 @@
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
     relist();
+    files.change(); // those of a tab that was loaded again
     if (sendsWhenAttached) click("#send");
     sendsWhenAttached = false;
   }
@@ -493,6 +503,7 @@
     $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token
     document.body.append(Object.assign(document.createElement("div"), { id: "told", className: "sr", role: "status" }));
     qwenRendering({ $, toClipboard, showDone, wordOf }).watch(chatbot);
+    files.begin();
     look();
     lookAtModel();
     lookAtLanguage();

@@ -86,6 +86,7 @@ class ScriptedModel:
     name = "scripted"
     is_completion_model = False
     can_switch_thinking = False
+    thinks_by_default = True
     supports_tools = True
     problem: str | None = None
     capacity = "4 answers at once, because this is a test"

@@ -26,6 +26,7 @@ LIBRARY_HOMES = {
     "pydantic": ("ui.http_api",),
     "openai": ("ui.http_api",),
     "prometheus_client": ("ui.http_api",),
+    "pypdf": ("ui.chat.pdf_worker",),
     "rich": ("ui.terminal",),
     "prompt_toolkit": ("ui.terminal",),
     "markdown_it": ("ui.terminal",),

@@ -43,7 +43,8 @@ class AllowedRoute:
     `origins` are other sites that may use it from a browser, each as in "https://x.example". `max_body_bytes` is asked
     for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
     %2F stands for a slash, as model names have it. An answer of a route with `is_stream` goes on for as long as its
-    session does, which the path's end or the parameter `session_hash` names.
+    session does, which the path's end or the parameter `session_hash` names. `is_upload` brings a file: its body may
+    take longer to arrive, and few of them are on their way at once.
     """
 
     path: str
@@ -53,6 +54,7 @@ class AllowedRoute:
     max_body_bytes: Callable[[], int] | None = None
     has_escaped_slash: bool = False
     is_stream: bool = False
+    is_upload: bool = False
 
     def matches(self, path: str, as_sent: bytes) -> bool:
         """Whether a path is the route's and was sent as it reads, so that nobody behind can read it otherwise."""
@@ -101,6 +103,7 @@ class GuardPolicy:
     api_prefix: str | None = None
     max_body_bytes: int = 256 * 1024
     body_timeout_s: float = 10.0
+    upload_timeout_s: float = 60.0
     _hosts: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -232,9 +235,10 @@ class Guard:
         if self._traffic is None:
             yield
             return
-        is_stream = any(route.is_stream and route.matches(scope["path"], _raw(scope)) for route in self._policy.routes)
+        meant = [route for route in self._policy.routes if route.matches(scope["path"], _raw(scope))]
+        is_stream, is_upload = any(route.is_stream for route in meant), any(route.is_upload for route in meant)
         try:
-            with self._traffic.request(client, is_stream=is_stream, session=session_of(scope)):
+            with self._traffic.request(client, is_stream=is_stream, is_upload=is_upload, session=session_of(scope)):
                 yield
         except TooMuch as refused:
             retry = (b"retry-after", str(refused.retry_after_s).encode())
@@ -274,8 +278,9 @@ class Guard:
         if lengths and int(lengths[0][:20]) > limit:
             raise too_large
         chunks, size = [], 0
+        timeout_s = self._policy.upload_timeout_s if route.is_upload else self._policy.body_timeout_s
         try:
-            async with asyncio.timeout(self._policy.body_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":

@@ -39,6 +39,7 @@ class TrafficLimits:
         total_burst, total_per_s: the same for all clients together.
         at_once, total_at_once: requests that are being answered, streams included.
         streams_per_session, streams_per_client, streams_in_total: streams that are open.
+        uploads_per_client, uploads_in_total: files that are on their way or being read.
         clients: clients that have a stream open; None counts none.
     """
 
@@ -51,6 +52,8 @@ class TrafficLimits:
     streams_per_session: int = 4
     streams_per_client: int = 20
     streams_in_total: int = 200
+    uploads_per_client: int = 2
+    uploads_in_total: int = 6
     clients: int | None = None
 
 
@@ -64,10 +67,13 @@ class Traffic:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._at_once: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
+        self._uploads: Counter[str] = Counter()
         self._listening: dict[str, int] = {}
 
     @contextlib.contextmanager
-    def request(self, client: str, *, is_stream: bool = False, session: str = "") -> Iterator[None]:
+    def request(
+        self, client: str, *, is_stream: bool = False, is_upload: bool = False, session: str = ""
+    ) -> Iterator[None]:
         """Counts a request while it is answered.
 
         Raises:
@@ -77,11 +83,14 @@ class Traffic:
         self._check_room(client)
         if is_stream:
             self._check_streams(client, session)
-        self._count(client, session, 1, is_stream)
+        if is_upload:
+            self._check_uploads(client)
+        counted = [self._at_once] + [self._streams] * is_stream + [self._uploads] * is_upload
+        self._count(counted, client, session if is_stream else None, 1)
         try:
             yield
         finally:
-            self._count(client, session, -1, is_stream)
+            self._count(counted, client, session if is_stream else None, -1)
 
     def is_listening(self, session: str) -> bool:
         """Whether a stream of the session is open."""
@@ -91,10 +100,10 @@ class Traffic:
         """Who has a stream open, without this machine."""
         return [client for client in self._streams if client != LOCAL]
 
-    def _count(self, client: str, session: str, step: int, is_stream: bool) -> None:
-        _add(self._at_once, client, step)
-        if is_stream:
-            _add(self._streams, client, step)
+    def _count(self, counted: list[Counter[str]], client: str, session: str | None, step: int) -> None:
+        for counts in counted:
+            _add(counts, client, step)
+        if session is not None:
             _add(self._listening, session, step)
 
     def _check_rate(self, client: str) -> None:
@@ -126,6 +135,12 @@ class Traffic:
             raise TooMuch(503, 60)
         if sum(self._streams.values()) >= limits.streams_in_total:
             raise TooMuch(503, 10)
+
+    def _check_uploads(self, client: str) -> None:
+        if client != LOCAL and self._uploads.get(client, 0) >= self._limits.uploads_per_client:
+            raise TooMuch(429, 2)
+        if sum(self._uploads.values()) >= self._limits.uploads_in_total:
+            raise TooMuch(503, 2)
 
 
 class MovingWindow:

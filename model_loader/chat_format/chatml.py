@@ -42,7 +42,7 @@ class Opening:
     Attributes:
         text: what it has said already; the model goes on from its end.
         reasoning: what it thought before that.
-        thinking: False asks for no reasoning where the template knows how; otherwise the model does as it likes.
+        thinking: whether the answer begins with reasoning, where the template knows how; None does as it does.
     """
 
     text: str = ""
@@ -63,7 +63,8 @@ class ChatML:
         think_start_id, think_end_id: the ids around reasoning; None where the tokenizer has none.
         can_think: whether the template knows of reasoning, so that an answer may begin with it.
         starts_thinking: whether the prompt itself opens the reasoning.
-        can_switch_thinking: whether the template lets one ask for an answer without reasoning.
+        can_switch_thinking: whether the template lets one ask for an answer with or without reasoning.
+        thinks_by_default: what it does there when nobody asks.
     """
 
     def __init__(self, tokenizer: Tokenizer, chat_template: str = "") -> None:
@@ -88,7 +89,7 @@ class ChatML:
         template_end = chat_template.rpartition("add_generation_prompt")[2]
         self.starts_thinking = self.think_start_id is not None and bool(_OPENS_THINKING.search(template_end))
         self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
-        self._thinks_on_request = self.can_switch_thinking and _THINKS_ON_REQUEST in template_end
+        self.thinks_by_default = not (self.can_switch_thinking and _THINKS_ON_REQUEST in template_end)
         self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
 
     def encode_text(self, text: str) -> list[int]:
@@ -158,7 +159,7 @@ class ChatML:
 
     def skips_thinking(self, opening: Opening) -> bool:
         """Whether the model is told to answer without reasoning, by the opening or by its template."""
-        thinks = opening.thinking if opening.thinking is not None else not self._thinks_on_request
+        thinks = opening.thinking if opening.thinking is not None else self.thinks_by_default
         return self.can_switch_thinking and not thinks
 
     def _spoken_ids(self, opening: Opening) -> list[int]:

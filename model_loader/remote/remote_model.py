@@ -140,6 +140,11 @@ class RemoteModel:
         return self._has_reasoned and "chat_template_kwargs" not in self._unknown_fields
 
     @property
+    def thinks_by_default(self) -> bool:
+        """Yes: it is known that it can only because it did."""
+        return True
+
+    @property
     def activity(self) -> EngineActivity:
         """What of the server's work is ours."""
         return EngineActivity(self._num_running, 0, MAX_CONNECTIONS, 0, 0)

@@ -187,7 +187,7 @@ class Server:
             await self._call(client, session, "attach", [owner, conversation_id])
             begin = time.perf_counter()
             settings = PANEL_NOT_FILLED
-            await self._call(client, session, "ask", ["Go on", "", None, *settings])
+            await self._call(client, session, "ask", ["Go on", "", "", None, *settings])
             joined = {"data": [None], "fn_index": self.numbers["follow"], "session_hash": session}
             (await client.post("/gradio_api/queue/join", json=joined)).raise_for_status()
             updates = 0

@@ -77,7 +77,7 @@ class Tab:
 
     async def ask(self, text: str) -> str:
         """Sends a question; returns the notice, empty if it was taken."""
-        data = await self.call("Handlers.ask", [text, "", None, *PANEL_NOT_FILLED])
+        data = await self.call("Handlers.ask", [text, "", "", None, *PANEL_NOT_FILLED])
         return str(data[1])
 
     async def stop(self) -> None:

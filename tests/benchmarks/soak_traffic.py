@@ -167,7 +167,7 @@ async def say_nonsense(visitor: Visitor) -> None:
     async with visitor.tab() as tab:
         for text in visitor.random.sample(HOSTILE_TEXTS, 4):
             body = {
-                "data": [text, "", None, *PANEL_NOT_FILLED],
+                "data": [text, "", "", None, *PANEL_NOT_FILLED],
                 "fn_index": visitor.server.numbers["Handlers.ask"],
                 "session_hash": tab.session,
             }

@@ -171,7 +171,7 @@ class Answer:
 
     def _prompt(self, chat_model: ChatSource, system: str, sampling: Sampling, opening: Opening) -> tuple[Message, ...]:
         """The branch before the answer as the model reads it."""
-        said = [one for one in self.conversation.path_to(self.message_id)[:-1] if one.text]
+        said = [one for one in self.conversation.path_to(self.message_id)[:-1] if one.content]
         fitted = chat_model.fit(as_prompt(system, said), sampling, opening)
         if fitted.left_out:
             reads_from = said[min(fitted.left_out, len(said) - 1)].id
@@ -232,9 +232,9 @@ def effective_system(chat_model: ChatSource, system: str | None, language: Answe
 
 
 def as_prompt(system: str, said: Sequence[StoredMessage]) -> list[Message]:
-    """Stored messages as a model reads them; answers that never began are no part of it."""
+    """Stored messages as a model reads them, with their files; answers that never began are no part of it."""
     prompt = [Message("system", system)] if system.strip() else []
-    return prompt + [Message(one.role, one.text) for one in said if one.text]
+    return prompt + [Message(one.role, content) for one in said if (content := one.content)]
 
 
 def _together(before: Usage | None, usage: Usage) -> Usage:

@@ -6,12 +6,13 @@ before it begins and when it has ended. It knows no screens: it is told who watc
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ui.chat.allowance import Allowance
 from ui.chat.answer import Answer, ModelSource
 from ui.chat.answer_watch import good_part
+from ui.chat.attachment import Attachment
 from ui.chat.conversation import Conversation
 from ui.chat.pace import ReadingPace
 from ui.chat.refusal import Refused
@@ -52,16 +53,25 @@ class Answers:
         self._running: dict[str, Answer] = {}
         self._is_closed = False
 
-    def ask(self, conversation: Conversation, text: str) -> Answer:
+    def ask(self, conversation: Conversation, text: str, attachments: Sequence[Attachment] = ()) -> Answer:
         """Adds a question and begins to answer it.
 
         Raises:
             Refused: the conversation's last answer is still being written, or the program is ending.
         """
-        return self._answer(conversation, lambda: conversation.add_user(text).id)
+        return self._answer(conversation, lambda: conversation.add_user(text, attachments).id)
 
-    def edit(self, conversation: Conversation, message_id: str, text: str) -> Answer | None:
+    def edit(
+        self,
+        conversation: Conversation,
+        message_id: str,
+        text: str,
+        attachments: Sequence[Attachment] | None = None,
+    ) -> Answer | None:
         """Puts another wording beside a message; an edited question is answered, an edited answer stands.
+
+        Args:
+            attachments: the question's files; None keeps those that it had.
 
         Raises:
             Refused: as `ask` does, or there is no such message.
@@ -70,7 +80,7 @@ class Answers:
         if message is None:
             raise Refused("nothing_to_repeat")
         if message.role == "user":
-            return self._answer(conversation, lambda: conversation.edit(message_id, text).id)
+            return self._answer(conversation, lambda: conversation.edit(message_id, text, attachments).id)
         with self._lock:
             self._check(conversation)
             conversation.edit(message_id, text)

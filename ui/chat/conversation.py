@@ -8,10 +8,11 @@ count of what has not been saved. All methods may be called from any thread. It 
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ui.chat.attachment import Attachment
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.settings import Settings as Settings
 
@@ -187,17 +188,24 @@ class Conversation:
 
     # Writing
 
-    def add_user(self, text: str) -> StoredMessage:
+    def add_user(self, text: str, attachments: Sequence[Attachment] = ()) -> StoredMessage:
         """Puts a question after the head and makes it the head; what was put away can no longer be brought back."""
         with self._lock:
-            return self._add(StoredMessage("user", text, parent_id=self._record.head))
+            return self._add(StoredMessage("user", text, parent_id=self._record.head, attachments=tuple(attachments)))
 
-    def edit(self, message_id: str, text: str) -> StoredMessage:
-        """Puts another wording beside a message and makes it the head; what follows the old one stays with it."""
+    def edit(self, message_id: str, text: str, attachments: Sequence[Attachment] | None = None) -> StoredMessage:
+        """Puts another wording beside a message and makes it the head; what follows the old one stays with it.
+
+        Args:
+            attachments: the files that the new one has; None keeps those of the old one.
+        """
         with self._lock:
             old = self._current(message_id)
+            files = old.attachments if attachments is None else tuple(attachments)
             is_answer = old.role == "assistant"
-            return self._add(StoredMessage(old.role, text, parent_id=old.parent_id, is_edited=is_answer))
+            return self._add(
+                StoredMessage(old.role, text, parent_id=old.parent_id, is_edited=is_answer, attachments=files)
+            )
 
     def start_answer(self, question_id: str, text: str = "", reasoning: str = "") -> StoredMessage:
         """Puts a streaming answer under the question, empty or begun, and makes it the head."""
@@ -323,7 +331,7 @@ class Conversation:
 
     def _add(self, message: StoredMessage) -> StoredMessage:
         self._link(message)
-        title = self._record.title or (title_of(message.text) if message.role == "user" else "")
+        title = self._record.title or (title_of_question(message) if message.role == "user" else "")
         num_bytes = self._record.num_bytes + message.num_bytes
         self._record = replace(self._record, title=title, num_bytes=num_bytes, used=time.time())
         self._changed(message.id)
@@ -373,6 +381,11 @@ class Conversation:
             path.append(message)
             message_id = message.parent_id
         return tuple(reversed(path))
+
+
+def title_of_question(question: StoredMessage) -> str:
+    """What its words say, or the name of its first file."""
+    return title_of(question.text) or next((one.name for one in question.attachments), "")
 
 
 def title_of(text: str) -> str:

@@ -10,10 +10,11 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ui.chat.conversation import Conversation, ConversationRecord, Settings, title_of
+from ui.chat.attachment import Attachment
+from ui.chat.conversation import Conversation, ConversationRecord, Settings, title_of_question
 from ui.chat.database import Database, Found
 from ui.chat.export import Tree
 from ui.chat.message import StoredMessage, new_id
@@ -144,18 +145,18 @@ class Conversations:
         assert found is not None
         return found
 
-    def check_question(self, conversation: Conversation, text: str) -> None:
+    def check_question(self, conversation: Conversation, text: str, attachments: Sequence[Attachment] = ()) -> None:
         """Refuses a question that is empty or for which there is no room; makes room where others can go.
 
         Raises:
             Refused: with the limit that was met.
         """
-        if not text.strip():
+        if not text.strip() and not attachments:
             raise Refused("empty")
-        self.check_text(conversation, text)
+        self.check_text(conversation, text, attachments)
 
-    def check_text(self, conversation: Conversation, text: str) -> None:
-        """Refuses a text for which there is no room.
+    def check_text(self, conversation: Conversation, text: str, attachments: Sequence[Attachment] = ()) -> None:
+        """Refuses a text, and files with it, for which there is no room.
 
         Raises:
             Refused: with the limit that was met.
@@ -164,7 +165,8 @@ class Conversations:
             raise Refused("too_long", self.limits.max_message_bytes)
         if conversation.num_bytes > self.limits.max_conversation_bytes:
             raise Refused("conversation_full", self.limits.max_conversation_bytes)
-        self._check_room(conversation, len(text))
+        files = sum(len(one.text.encode("utf-8", "surrogatepass")) for one in attachments)
+        self._check_room(conversation, len(text) + files)
 
     # Many conversations
 
@@ -178,7 +180,7 @@ class Conversations:
         """Gives it a title of the user's; an empty one takes the first question's words again."""
         own = " ".join(title.split())[:_MAX_NAME_CHARS]
         path = conversation.path()
-        conversation.note(title=own or (title_of(path[0].text) if path else ""))
+        conversation.note(title=own or (title_of_question(path[0]) if path else ""))
         self.save(conversation)
 
     def pin(self, conversation: Conversation, *, is_pinned: bool) -> None:

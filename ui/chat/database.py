@@ -12,12 +12,14 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_loader.errors import InvalidSetting
+from ui.chat import attachment_rows
+from ui.chat.attachment_rows import ATTACHMENTS_OF, read_attachments, save_attachments
 from ui.chat.conversation import ConversationRecord, Settings
 from ui.chat.message import StoredMessage
 from ui.chat.rows import (
@@ -61,11 +63,33 @@ _SCHEMA = """
     END;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
+MIGRATIONS: tuple[str, ...] = (_SCHEMA, attachment_rows.SCHEMA)
 """What makes version n + 1 of version n. Add to the end; never change one that has been in a release."""
 _BUSY_S = 5.0
 _CRASHED_AFTER_S = 60.0
 _TRIGRAM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """Where words are looked for: a table, its index, what of a row is read and shown (? is the first word), and the
+    way to the row's message."""
+
+    table: str
+    index: str
+    text: str
+    shown: str
+    joins: str = ""
+
+
+_IN_MESSAGES = _Searched("messages", "words", "messages.text", "messages.text")
+_IN_FILES = _Searched(
+    "attachments",
+    "attached_words",
+    "attachments.name || ': ' || attachments.text",
+    "attachments.name || ': ' || substr(attachments.text, max(1, instr(lower(attachments.text), lower(?)) - 50), 300)",
+    "JOIN messages ON messages.id = message_id",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +142,7 @@ class Database:
 
     # Writing
 
-    def save(self, record: ConversationRecord, messages: Iterable[StoredMessage]) -> int:
+    def save(self, record: ConversationRecord, messages: Sequence[StoredMessage]) -> int:
         """Writes a conversation's record and some of its messages; returns the conversation's new revision."""
         with self._write() as connection:
             marks = ", ".join("?" * 11)
@@ -138,6 +162,7 @@ class Database:
                 "WHERE conversation_id = excluded.conversation_id",
                 [message_row(message, record.id) for message in messages],
             )
+            save_attachments(connection, messages)
         return int(revision)
 
     def delete(self, owner: str, conversation_id: str) -> None:
@@ -189,7 +214,7 @@ class Database:
         rows = self._read(
             f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE conversation_id = ? ORDER BY number", (conversation_id,)
         )
-        return read_messages(rows)
+        return read_messages(rows, read_attachments(self._read(ATTACHMENTS_OF, (conversation_id,))))
 
     def listing(self, owner: str, *, is_trash: bool, limit: int, offset: int = 0) -> list[Found]:
         """The owner's conversations: the pinned ones, then those that were used last."""
@@ -201,7 +226,7 @@ class Database:
         return [Found(read_record(row)) for row in rows]
 
     def search(self, owner: str, text: str, *, is_trash: bool, limit: int) -> list[Found]:
-        """The conversations with all words of a text in their title or in one message, those used last first."""
+        """The conversations with all words of a text in their title, one message or one file, used last first."""
         words = text.split()
         if not words:
             return self.listing(owner, is_trash=is_trash, limit=limit)
@@ -213,10 +238,11 @@ class Database:
             (owner, *map(_like, words), limit),
         )
         found = {row[0]: Found(read_record(row)) for row in by_title}
-        for conversation_id, snippet in self._search_messages(owner, words, state, limit):
-            known = found.get(conversation_id)
-            if known is None and (record := self.find(owner, conversation_id)) is not None:
-                found[conversation_id] = Found(record, snippet)
+        for place in (_IN_MESSAGES, _IN_FILES):
+            for conversation_id, snippet in self._search_in(place, owner, words, state, limit):
+                known = found.get(conversation_id)
+                if known is None and (record := self.find(owner, conversation_id)) is not None:
+                    found[conversation_id] = Found(record, snippet)
         return sorted(found.values(), key=lambda one: (not one.record.is_pinned, -one.record.used))[:limit]
 
     def num_bytes(self, owner: str | None = None) -> int:
@@ -283,21 +309,24 @@ class Database:
             )
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('open', ?)", (str(os.getpid()),))
 
-    def _search_messages(self, owner: str, words: Sequence[str], state: str, limit: int) -> list[tuple[str, str]]:
+    def _search_in(
+        self, place: "_Searched", owner: str, words: Sequence[str], state: str, limit: int
+    ) -> list[tuple[str, str]]:
         """Ids of conversations and what stands around the first word. Words of one or two characters (most Chinese
-        words are no longer) are too short for the index and are looked for in every message."""
+        words are no longer) are too short for the index and are looked for in every text."""
         long = [word for word in words if len(word) >= _TRIGRAM]
         short = [word for word in words if len(word) < _TRIGRAM]
-        conditions, values = [state], [owner]
-        source = "messages JOIN conversations ON conversations.id = conversation_id"
+        conditions, values = [state], [*[words[0]] * place.shown.count("?"), owner]
+        source = place.table
         if long:
-            source = f"words JOIN messages ON number = words.rowid JOIN {source.removeprefix('messages JOIN ')}"
-            conditions.append("words MATCH ?")
+            source = f"{place.index} JOIN {place.table} ON {place.table}.number = {place.index}.rowid"
+            conditions.append(f"{place.index} MATCH ?")
             values.append(" AND ".join('"' + word.replace('"', '""') + '"' for word in long))
-        conditions += ["messages.text LIKE ? ESCAPE '\\'"] * len(short)
+        conditions += [f"{place.text} LIKE ? ESCAPE '\\'"] * len(short)
         values += map(_like, short)
         rows = self._read(
-            f"SELECT conversation_id, messages.text FROM {source} WHERE {' AND '.join(conditions)} "
+            f"SELECT conversation_id, {place.shown} FROM {source} {place.joins} "
+            f"JOIN conversations ON conversations.id = conversation_id WHERE {' AND '.join(conditions)} "
             "ORDER BY used DESC LIMIT ?",
             (*values, 4 * limit),
         )

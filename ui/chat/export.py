@@ -11,8 +11,10 @@ import re
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from ui.chat.attachment import fenced
 from ui.chat.conversation import ConversationRecord
 from ui.chat.message import StoredMessage
 from ui.chat.refusal import Refused
@@ -57,6 +59,8 @@ def _as_row(message: StoredMessage, numbers: Mapping[str, int]) -> dict[str, Any
     }
     if message.reasoning:
         row["reasoning"] = message.reasoning
+    if message.attachments:
+        row["attachments"] = [asdict(one) for one in message.attachments]
     facts = message.facts()
     if message.reads_from is not None:
         facts["reads_from"] = numbers.get(message.reads_from)
@@ -75,6 +79,7 @@ def as_markdown(title: str, path: Sequence[StoredMessage], names: Mapping[str, s
         if message.reasoning:
             quoted = "\n".join(f"> {line}".rstrip() for line in message.reasoning.strip().split("\n"))
             pieces.append(f"> **{names['reasoning']}**\n>\n{quoted}")
+        pieces += [f"**{one.name}** ({one.size})\n\n{fenced(one)}" for one in message.attachments]
         if message.text.strip():
             pieces.append(_closed(message.text.strip("\n")))
         if message.error:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from model_loader.events import FinishReason, Usage
+from ui.chat.attachment import Attachment, framed
 from ui.chat.receipt import Receipt
 
 StoredRole = Literal["user", "assistant"]
@@ -28,6 +29,7 @@ class StoredMessage:
     Attributes:
         parent_id: the message it follows; None for the first one of a branch.
         role: who said it. System prompts belong to the conversation, not to a message.
+        attachments: the files that came with a question.
         state: "streaming" while it is written; "stopped" by the user, "interrupted" because nobody was there any
             more, "failed" because of `error`.
         reasoning: what the model thought before it answered.
@@ -67,11 +69,19 @@ class StoredMessage:
     is_edited: bool = False
     receipt: Receipt | None = None
     created: float = field(default_factory=time.time)
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What a model reads of it: the files in their frames, then the text."""
+        return framed(self.attachments, self.text)
 
     @property
     def num_bytes(self) -> int:
         """What its texts take, in bytes of UTF-8; surrogates count as three."""
-        return sum(len(text.encode("utf-8", "surrogatepass")) for text in (self.text, self.reasoning, self.error))
+        texts = [self.text, self.reasoning, self.error]
+        texts += [text for one in self.attachments for text in (one.name, one.text)]
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
     @property
     def is_unfinished(self) -> bool:
@@ -80,7 +90,7 @@ class StoredMessage:
         return self.role == "assistant" and was_cut and bool(self.text or self.reasoning)
 
     def facts(self) -> dict[str, Any]:
-        """Everything but ids, role, state, texts and time, as JSON can hold it; what says nothing is left out."""
+        """All but ids, role, state, texts, files and time, as JSON can hold it; what says nothing is left out."""
         facts = {name: getattr(self, name) for name in _FACTS}
         if self.usage is not None:
             facts["usage"] = asdict(self.usage)

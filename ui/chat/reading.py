@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeGuard, get_args
 from model_loader.engine.request import Sampling
 from model_loader.errors import InvalidSetting
 from model_loader.events import FinishReason, Usage
+from ui.chat.attachment import MAX_CHARS, MAX_FILES, Attachment, FileKind, clean_name
 from ui.chat.conversation import ConversationRecord, Settings
 from ui.chat.export import FORMAT, MAX_FILE_BYTES, MAX_UNPACKED_BYTES, VERSION, Tree
 from ui.chat.message import MessageState, StoredMessage, StoredRole, new_id
@@ -190,6 +191,8 @@ def _read_message(at: "_Place", row: dict[str, Any], ids: Mapping[int, str]) -> 
         parent_id=at.take(row, "parent", known, default=None),
         reads_from=at.take(row, "reads_from", known, default=None),
     )
+    if message.attachments and message.role != "user":
+        raise at.refused("attachments", row["attachments"])
     return replace(message, state="interrupted") if message.state == "streaming" else message
 
 
@@ -206,7 +209,7 @@ class _Place:
         try:
             return read(row[name])
         except (ValueError, KeyError, TypeError, InvalidSetting):
-            raise self._refused(name, row.get(name)) from None
+            raise self.refused(name, row.get(name)) from None
 
     def each(self, row: Mapping[str, Any], reads: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
         """All fields that are there."""
@@ -217,14 +220,15 @@ class _Place:
         """Refuses a field that nobody knows: to leave it out in silence would lose it."""
         for name in row:
             if name not in known:
-                raise self._refused(_shown(name), row[name])
+                raise self.refused(_shown(name), row[name])
 
     def row(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self._refused("messages", value)
+            raise self.refused("messages", value)
         return value
 
-    def _refused(self, name: str, found: Any) -> ImportRefused:
+    def refused(self, name: str, found: Any) -> ImportRefused:
+        """What to raise about a field."""
         if self.message:
             return ImportRefused("message", message=f"{self.message:,}", name=name, found=_shown(found))
         return ImportRefused("field", name=name, found=_shown(found))
@@ -326,6 +330,25 @@ def _receipt(value: Any) -> Receipt:
     return Receipt.read({name: _RECEIPT[name](each) for name, each in given.items()})
 
 
+def _file(value: Any) -> Attachment:
+    given = _dict(value)
+    read = {name: _FILE[name](each) for name, each in given.items()}
+    return Attachment(**read)
+
+
+def read_files(value: Any) -> tuple[Attachment, ...]:
+    """The files of a message from what JSON holds of them; raises ValueError, KeyError or TypeError."""
+    files = tuple(map(_file, _list(value)))
+    _check(len(files) <= MAX_FILES and sum(len(one.text) for one in files) <= MAX_CHARS)
+    return files
+
+
+_FILE: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: clean_name(_short(value)),
+    "kind": _one_of(FileKind),
+    "text": _text,
+    "num_bytes": _number,
+}
 _RECEIPT: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("checkpoint", "revision", "precision", "template_hash", "prefill"), _short),
     "system": _text,
@@ -361,4 +384,5 @@ _MESSAGE: dict[str, Callable[[Any], Any]] = {
     "drifted_at": _number,
     "is_edited": _flag,
     "receipt": _receipt,
+    "attachments": read_files,
 }

@@ -86,7 +86,11 @@ def request_body(receipt: Receipt, messages: Sequence[Message]) -> dict[str, Any
 
 def as_curl(body: Mapping[str, Any], url: str) -> str:
     """A command for a POSIX shell that sends the request."""
-    data = json.dumps(body, ensure_ascii=False, indent=2).replace("'", "'\\''")
+    data = json.dumps(body, ensure_ascii=False, indent=2)
+    if len(data.encode("utf-8", "replace")) > _MAX_ARGUMENT_BYTES:  # no line of JSON is this word alone
+        data = f"@- <<'END'\n{data}\nEND"
+        return f"curl {url.rstrip('/')}/v1/chat/completions \\\n  -H 'Content-Type: application/json' \\\n  -d {data}\n"
+    data = data.replace("'", "'\\''")
     return f"curl {url.rstrip('/')}/v1/chat/completions \\\n  -H 'Content-Type: application/json' \\\n  -d '{data}'\n"
 
 
@@ -101,6 +105,8 @@ def as_python(body: Mapping[str, Any], url: str) -> str:
     return "\n".join([*lines, ")", "print(answer.choices[0].message.content)", ""])
 
 
+_MAX_ARGUMENT_BYTES = 100_000
+"""Of one argument of a command; Linux takes 128 KiB."""
 _NOT_IN_OPENAI = {"top_k", "min_p", "repetition_penalty", "continue_final_message", "chat_template_kwargs"}
 
 

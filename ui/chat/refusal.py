@@ -1,6 +1,6 @@
 """Why something a user asked for is not done. A front end turns the reason into its words and keeps the user's text."""
 
-from typing import Literal
+from typing import Any, Literal
 
 Reason = Literal[
     "still_answering",
@@ -33,3 +33,39 @@ class Refused(Exception):
         self.reason: Reason = reason
         self.limit = limit
         super().__init__(reason if limit is None else f"{reason} ({limit:,})")
+
+
+FileReason = Literal[
+    "empty",
+    "too_large",
+    "too_long",
+    "too_many",
+    "other_kind",
+    "binary",
+    "encoding",
+    "encrypted",
+    "no_text",
+    "too_many_pages",
+    "too_slow",
+    "too_heavy",
+    "damaged",
+    "busy",
+    "lost",
+    "window",
+]
+
+
+class FileRefused(Exception):
+    """A file is not attached; nothing has changed.
+
+    Attributes:
+        reason: which rule it broke.
+        name: the file's name for people to read.
+        figures: what was found and what is allowed, for the sentence that a front end makes of it.
+    """
+
+    def __init__(self, reason: FileReason, name: str, **figures: Any) -> None:
+        self.reason: FileReason = reason
+        self.name = name
+        self.figures = figures
+        super().__init__(" ".join([reason, repr(name), *(f"{key}={value}" for key, value in figures.items())]))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from model_loader.engine.request import SAMPLING_RANGES
+from ui.chat.attachment import Attachment
 from ui.chat.conversation import ConversationRecord, Settings
 from ui.chat.message import MessageState, StoredMessage, StoredRole, read_facts
 
@@ -53,8 +54,10 @@ def message_row(message: StoredMessage, conversation_id: str) -> tuple[Any, ...]
             message.reasoning, facts, message.created)  # fmt: skip
 
 
-def read_messages(rows: Sequence[Sequence[Any]]) -> list[StoredMessage]:
-    """The messages of rows of `MESSAGE_COLUMNS`, parents before children.
+def read_messages(
+    rows: Sequence[Sequence[Any]], attachments: Mapping[str, tuple[Attachment, ...]]
+) -> list[StoredMessage]:
+    """The messages of rows of `MESSAGE_COLUMNS` with their files, parents before children.
 
     One that a crash cut off is "interrupted"; one whose parent is gone begins a branch of its own; one that nobody can
     have said is left out.
@@ -72,6 +75,7 @@ def read_messages(rows: Sequence[Sequence[Any]]) -> list[StoredMessage]:
             "interrupted" if known == "streaming" else known,
             _text(reasoning),
             created=_number(created),
+            attachments=attachments.get(id_, ()),
             **_facts(facts),
         )
         messages[id_] = message

@@ -5,16 +5,18 @@ writes to no terminal.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from model_loader.chat_format.messages import Message
 from model_loader.chat_source import ChatSource
 from ui.chat.answer import Answer, AnswerStatus, as_prompt, effective_system
 from ui.chat.answers import Answers
+from ui.chat.attachment import Attachment
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.conversations import Conversations
 from ui.chat.database import Found
+from ui.chat.drafts import Drafts
 from ui.chat.message import StoredMessage
 from ui.chat.refusal import Refused
 from ui.terminal.talk import Ending, Running, moved_seed
@@ -23,6 +25,7 @@ OWNER = "terminal"
 """Whose the conversations are: one user of this machine. No browser can claim it, because the page takes nothing but
 32 hexadecimal digits for an owner, so it needs not be secret."""
 _RECALLED_CONVERSATIONS = 30
+_DRAFT = "the next question"
 
 
 class RunningAnswer:
@@ -96,6 +99,7 @@ class ChatTalk:
         self.chat_model = chat_model
         self.conversations = conversations
         self._answers = answers
+        self._drafts = Drafts()
         self.conversation = self._begin(settings)
 
     @property
@@ -110,9 +114,23 @@ class ChatTalk:
 
     def ask(self, text: str) -> Running:
         """As `Talk` says. Raises `Refused`: it is empty, or there is no room for it."""
-        text = _question(text)
-        self.conversations.check_question(self.conversation, text)
-        return RunningAnswer(self._answers, self._answers.ask(self.conversation, text))
+        text, files = _question(text), self.attached()
+        self.conversations.check_question(self.conversation, text, files)
+        running = RunningAnswer(self._answers, self._answers.ask(self.conversation, text, files))
+        self.detach()
+        return running
+
+    def attach(self, attachment: Attachment) -> None:
+        """Sends a file along with the next question. Raises `FileRefused`: there are enough."""
+        self._drafts.add(OWNER, _DRAFT, attachment)
+
+    def attached(self) -> tuple[Attachment, ...]:
+        """The files of the next question."""
+        return self._drafts.attachments(OWNER, _DRAFT)
+
+    def detach(self) -> None:
+        """Takes them out again."""
+        self._drafts.replace(OWNER, _DRAFT)
 
     def regenerate(self) -> Running:
         """Likewise. Raises `Refused`: nothing has been answered."""
@@ -147,11 +165,20 @@ class ChatTalk:
             self.conversation = self._begin(self.settings)
 
     def turns(self) -> Sequence[tuple[str, str]]:
-        """As `Talk` says."""
+        """As `Talk` says; of files their names alone."""
+        return self._turns(
+            lambda one: "\n".join([*(f"[{each.name}, {each.size}]" for each in one.attachments), one.text])
+        )
+
+    def whole_turns(self) -> Sequence[tuple[str, str]]:
+        """The same with the texts of files."""
+        return self._turns(lambda one: one.content)
+
+    def _turns(self, text_of: Callable[[StoredMessage], str]) -> Sequence[tuple[str, str]]:
         turns, number = [], 0
         for message in self.conversation.path():
             number += message.role == "user"
-            turns.append((f"{'User' if message.role == 'user' else 'Qwen'}[{number}]", message.text))
+            turns.append((f"{'User' if message.role == 'user' else 'Qwen'}[{number}]", text_of(message)))
         return turns
 
     def last_answer(self) -> str:
@@ -224,11 +251,11 @@ class ChatTalk:
         """Goes on with a conversation from elsewhere, kept beside the others. Raises `Refused`: there is no room."""
         conversation = self.conversations.create(OWNER)
         for message in messages:
-            self.conversations.check_text(conversation, message.text + message.reasoning)
+            self.conversations.check_text(conversation, message.text + message.reasoning, message.attachments)
         conversation.settings = settings
         for message in messages:
             if message.role == "user":
-                last = conversation.add_user(message.text)
+                last = conversation.add_user(message.text, message.attachments)
             else:
                 last = conversation.start_answer(last.id)
                 conversation.grow(last.id, message.text, message.reasoning)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_loader.errors import ModelLoaderError
+from ui.chat.attachment import MAX_FILE_BYTES
 from ui.chat.database import Found
-from ui.chat.refusal import Refused
+from ui.chat.extraction import read_attachment
+from ui.chat.refusal import FileRefused, Refused
 from ui.terminal.chat_talk import ChatTalk
 from ui.terminal.clipboard import copy_sequence
 from ui.terminal.conf import changed_settings, model_settings, read_changes, read_value, setting_lines
@@ -21,7 +23,15 @@ from ui.terminal.notices import Notices
 from ui.terminal.refusals import words_of
 from ui.terminal.safe_text import safe_line
 from ui.terminal.talk import Running, Talk
-from ui.terminal.transcript import TranscriptError, as_json, as_markdown, path_of, read_transcript, write_file
+from ui.terminal.transcript import (
+    TranscriptError,
+    as_json,
+    as_markdown,
+    path_of,
+    read_bytes,
+    read_transcript,
+    write_file,
+)
 
 _MARK = ":"
 
@@ -89,7 +99,7 @@ class Commands:
             if argument and not command.argument:
                 raise CommandError(f"{name} takes nothing after it.")
             return command.run(self, argument) or Outcome()
-        except (CommandError, TranscriptError, ModelLoaderError, Refused, sqlite3.Error) as error:
+        except (CommandError, TranscriptError, ModelLoaderError, Refused, FileRefused, sqlite3.Error) as error:
             self._notices.warn(words_of(error))
             return Outcome()
 
@@ -181,7 +191,7 @@ class Commands:
             talk = self._chat("has nothing that JSON would keep; give a .md or .txt file")
             text = as_json(talk.title, talk.settings, talk.messages())
         elif isinstance(self._talk, ChatTalk):
-            text = as_markdown(self._talk.title, turns)
+            text = as_markdown(self._talk.title, self._talk.whole_turns())
         else:
             text = turns[0][1]
         if path.exists() and not self._confirm(f"{safe_line(str(path))} exists. Replace it?"):
@@ -196,6 +206,19 @@ class Commands:
         talk.take_over(found.title, found.settings, found.messages)
         self._notices.say(f"Loaded {len(found.messages)} messages as a new conversation; the one before is kept.")
         self._show_last_turn()
+
+    def attach(self, argument: str) -> None:
+        """Sends files along with the next question, lists them, or takes them out."""
+        talk = self._chat("takes no files; pipe the text instead")
+        if argument == "none":
+            talk.detach()
+        elif argument:
+            path = path_of(argument)
+            talk.attach(read_attachment(path.name, read_bytes(path, MAX_FILE_BYTES)))
+        for one in talk.attached():
+            self._notices.show(f"{safe_line(one.name)}  {one.size}, {len(one.text):,} characters")
+        goes = "These go with the next question; :attach none takes them out."
+        self._notices.say(goes if talk.attached() else "No file goes with the next question.")
 
     def tokens(self, _argument: str) -> None:
         """What the conversation takes."""
@@ -300,6 +323,7 @@ COMMANDS = (
     Command((":system",), "[TEXT]", 'show or set the system prompt; "" sends none', Commands.system),
     Command((":save",), "FILE", "save as Markdown, or as .json for :load", Commands.save),
     Command((":load",), "FILE", "go on with a conversation saved as .json", Commands.load),
+    Command((":attach",), "[FILE or none]", "send a text, CSV or PDF with the next question", Commands.attach),
     Command((":tokens",), "", "how much of the window is taken", Commands.tokens),
     Command((":copy",), "", "copy the last answer", Commands.copy),
     Command((":open",), "[N or words]", "list or search what is kept, or go on with number N", Commands.open),

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ from model_loader.engine.request import SAMPLING_RANGES, Sampling
 from model_loader.errors import InvalidSetting
 from ui.chat.conversation import Settings
 from ui.chat.message import MessageState, StoredMessage
+from ui.chat.reading import read_files
 from ui.terminal.conf import changed_settings
 from ui.terminal.safe_text import escaped, safe, safe_line, storable
 
@@ -74,6 +75,7 @@ def as_json(title: str, settings: Settings, messages: Sequence[StoredMessage]) -
     said = [
         {"role": one.role, "text": one.text, "state": one.state}
         | ({"reasoning": one.reasoning} if one.reasoning else {})
+        | ({"attachments": [asdict(each) for each in one.attachments]} if one.attachments else {})
         for one in messages
     ]
     whole = {"format": _FORMAT, "version": _VERSION, "title": title, "settings": settings.as_json(), "messages": said}
@@ -109,7 +111,7 @@ def read_transcript(path: Path, defaults: Sampling) -> Transcript:
     """
     name = safe_line(str(path))
     try:
-        whole = json.loads(_read_file(path, name).decode("utf-8-sig"))
+        whole = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError):
         raise TranscriptError(f"{name} is no JSON in UTF-8; give a file that :save has written as .json.") from None
     if not isinstance(whole, dict) or whole.get("format") != _FORMAT:
@@ -129,16 +131,22 @@ def read_transcript(path: Path, defaults: Sampling) -> Transcript:
     return Transcript(storable(title), settings, messages)
 
 
-def _read_file(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
+    """What a file holds.
+
+    Raises:
+        TranscriptError: it cannot be read, is none, or is too large.
+    """
+    name = safe_line(str(path))
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would block
         with os.fdopen(number, "rb") as file:
             facts = os.fstat(number)
             if not stat.S_ISREG(facts.st_mode):
                 raise TranscriptError(f"{name} is no file.")
-            if facts.st_size > _MAX_BYTES:
-                raise TranscriptError(f"{name} has {facts.st_size:,} bytes; {_MAX_BYTES:,} are read at most.")
-            return file.read(_MAX_BYTES)
+            if facts.st_size > max_bytes:
+                raise TranscriptError(f"{name} has {facts.st_size:,} bytes; {max_bytes:,} are read at most.")
+            return file.read(max_bytes)
     except OSError as error:
         raise TranscriptError(f"{name} cannot be read: {error.strerror or error}.") from None
 
@@ -165,7 +173,13 @@ def _message(number: int, value: Any) -> StoredMessage:
         raise InvalidSetting(f"message {number} has no text")
     if state not in _STATES:
         raise InvalidSetting(f"message {number} has the state {state!r}")
-    return StoredMessage(role, storable(text), state=state, reasoning=storable(reasoning))
+    try:
+        files = read_files(value.get("attachments", []))
+    except (ValueError, KeyError, TypeError):
+        raise InvalidSetting(f"message {number} has files that this program does not know") from None
+    if files and role != "user":
+        raise InvalidSetting(f"message {number} is an answer and has files")
+    return StoredMessage(role, storable(text), state=state, reasoning=storable(reasoning), attachments=files)
 
 
 def _settings(values: Any, defaults: Sampling) -> Settings:

@@ -13,7 +13,7 @@ from model_loader.errors import InvalidSetting
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations
 from ui.chat.message import new_id
-from ui.chat.refusal import Refused
+from ui.chat.refusal import FileRefused, Refused
 from ui.web.error_strings import error_text
 from ui.web.fragments import Fragment, fill
 from ui.web.login.gate import login_in
@@ -32,7 +32,12 @@ class View:
 
 def owner_in(request: gr.Request, kept: Any) -> str:
     """Whose conversations a request is about: those of the account, or else of the id that its browser keeps."""
-    login = login_in(_scope(request))
+    return owner_in_scope(_scope(request), kept)
+
+
+def owner_in_scope(scope: Any, kept: Any) -> str:
+    """The same for a request that did not come through Gradio."""
+    login = login_in(scope)
     if login is not None and login.owner is not None:
         return login.owner
     return kept if is_id(kept) else new_id()
@@ -76,16 +81,23 @@ def checked_conversation(conversations: Conversations, view: Any) -> Conversatio
     return conversation
 
 
-def notice(language: Language, error: Refused | InvalidSetting) -> Fragment:
+def notice(language: Language, error: Refused | FileRefused | InvalidSetting) -> Fragment:
     """Why something was not done, for the line above the composer."""
     if isinstance(error, InvalidSetting):
         return fill("notice", reason="invalid", text=error_text(language, "InvalidSetting", str(error)))
+    if isinstance(error, FileRefused):
+        return fill("notice", reason="file", text=file_text(language, error))
     return fill("notice", reason=error.reason, text=refused_text(language, error))
 
 
 def refused_text(language: Language, error: Refused) -> str:
     """Why something was not done, as a sentence."""
     return say(language, f"refused_{error.reason}", limit="" if error.limit is None else f"{error.limit:,}")
+
+
+def file_text(language: Language, error: FileRefused) -> str:
+    """Why a file is not attached, as a sentence."""
+    return say(language, f"file_{error.reason}", name=error.name, **error.figures)
 
 
 def clean(text: Any) -> str:

@@ -12,13 +12,15 @@ from typing import Any
 
 import gradio as gr
 
-from model_loader.errors import InvalidSetting
+from model_loader.errors import ContextLengthExceeded, InvalidSetting
 from ui.chat.allowance import Allowance
 from ui.chat.answer import ModelSource
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation, Settings
 from ui.chat.conversations import Conversations
-from ui.chat.refusal import Refused
+from ui.chat.drafts import Drafts
+from ui.chat.message import StoredMessage
+from ui.chat.refusal import FileRefused, Refused
 from ui.web.access import (
     View,
     checked_conversation,
@@ -29,6 +31,8 @@ from ui.web.access import (
     owner_in,
     shown_conversation,
 )
+from ui.web.files import FileHandlers, drafted, read_draft
+from ui.web.meter import question_cost
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
 from ui.web.render import Shown, Transcript
 from ui.web.strings import say
@@ -55,12 +59,14 @@ class Handlers:
         answers: Answers,
         tabs: Tabs,
         allowance: Allowance | None = None,
+        files: FileHandlers | None = None,
     ) -> None:
         self._load = load
         self._conversations = conversations
         self._answers = answers
         self._tabs = tabs
         self._allowance = allowance or Allowance()
+        self._files = files or FileHandlers(load, conversations, tabs, Drafts())
 
     # Coming and going
 
@@ -124,31 +130,42 @@ class Handlers:
     # Asking
 
     def ask(
-        self, request: gr.Request, text: Any, edited_id: Any, view: View | None, *settings: Any
-    ) -> tuple[Any, str, Any]:
-        """Takes a question, or another wording of a message; returns the emptied box, no notice, and no undo.
+        self, request: gr.Request, text: Any, edited_id: Any, draft: Any, view: View | None, *settings: Any
+    ) -> tuple[Any, str, Any, Any]:
+        """Takes a question, or another wording of a message; returns the emptied box, no notice, no undo, no files.
 
-        A refused text stays in the box.
+        A refused text stays in the box, and its files with it.
         """
         try:
             conversation = self._checked(view)
             text = clean(text)
-            self._conversations.check_question(conversation, text)
+            edited = conversation.find(edited_id) if is_id(edited_id) else None
+            is_answer = edited is not None and edited.role == "assistant"
+            files = () if is_answer else drafted(self._files.drafts, conversation.owner, draft)
+            self._conversations.check_question(conversation, text, files)
             self._keep(conversation, settings)
+            self._check_window(conversation, StoredMessage("user", text, attachments=files), edited_id)
             self._tabs.enter(tab_of(request), conversation.owner, conversation.id)
             if is_id(edited_id):
-                self._answers.edit(conversation, edited_id, text)
+                self._answers.edit(conversation, edited_id, text, None if is_answer else files)
             else:
-                self._answers.ask(conversation, text)
+                self._answers.ask(conversation, text, files)
+        except FileRefused as refused:
+            language, draft_id = request_language(request), read_draft(draft)[0]
+            chips = self._files.chips(language, conversation.owner, draft_id)
+            return gr.skip(), notice(language, refused), gr.skip(), chips
         except (Refused, InvalidSetting) as error:
-            return gr.skip(), notice(request_language(request), error), gr.skip()
-        return "", _NO_NOTICE, gr.update(visible=False)
+            return gr.skip(), notice(request_language(request), error), gr.skip(), gr.skip()
+        if not files:
+            return "", _NO_NOTICE, gr.update(visible=False), gr.skip()
+        self._files.drafts.replace(conversation.owner, read_draft(draft)[0])
+        return "", _NO_NOTICE, gr.update(visible=False), ""
 
     def asking(self, key: str) -> Callable[..., tuple[str, Any]]:
         """A handler that asks the question with this key, in the page's language."""
 
         def ask_starter(request: gr.Request, view: View | None, *settings: Any) -> tuple[str, Any]:
-            _box, said, undo = self.ask(request, say(request_language(request), key), "", view, *settings)
+            _box, said, undo, _files = self.ask(request, say(request_language(request), key), "", "", view, *settings)
             return said, undo
 
         return ask_starter
@@ -160,11 +177,11 @@ class Handlers:
             self._answers.stop(conversation.id)
 
     def act(
-        self, request: gr.Request, action: Any, message_id: Any, view: View | None, *settings: Any
-    ) -> tuple[Any, Any, Any, str, Any]:
+        self, request: gr.Request, action: Any, message_id: Any, draft: Any, view: View | None, *settings: Any
+    ) -> tuple[Any, Any, Any, str, Any, Any]:
         """Does what a button of a message says.
 
-        Returns what `attach` does, and the box; nothing but a notice if it cannot be done.
+        Returns what `attach` does, the box and its files; nothing but a notice if it cannot be done.
         """
         nothing = gr.skip()
         try:
@@ -173,10 +190,10 @@ class Handlers:
             self._keep(conversation, settings)
             if action == "branch":
                 copied = self._conversations.branch(conversation, message_id)
-                return *self._entered(copied, request), _NO_NOTICE, nothing
+                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing
             if action == "take-back":
-                text = self._take_back(conversation)
-                return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, text
+                text, files = self._take_back(conversation, draft, request)
+                return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, text, files
             if action == "again":
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
@@ -190,8 +207,8 @@ class Handlers:
                 self._check_idle(conversation)
                 conversation.choose(message_id)
         except (Refused, InvalidSetting) as error:
-            return nothing, nothing, nothing, notice(request_language(request), error), nothing
-        return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, nothing
+            return nothing, nothing, nothing, notice(request_language(request), error), nothing, nothing
+        return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, nothing, nothing
 
     # Looking
 
@@ -260,14 +277,30 @@ class Handlers:
             return self._conversations.create(owner)
         return latest
 
-    def _take_back(self, conversation: Conversation) -> Any:
-        """Puts the last turn away; returns its question for the box."""
+    def _take_back(self, conversation: Conversation, draft: Any, request: gr.Request) -> tuple[Any, Any]:
+        """Puts the last turn away; returns its question for the box, and its files for below it."""
         self._check_idle(conversation)
         question = next((one for one in reversed(conversation.path()) if one.role == "user"), None)
         if question is None:
-            return gr.skip()
+            return gr.skip(), gr.skip()
         conversation.put_away(question.parent_id)
-        return question.text
+        draft_id = read_draft(draft)[0]
+        if not draft_id:
+            return question.text, gr.skip()
+        self._files.drafts.replace(conversation.owner, draft_id, question.attachments)
+        return question.text, self._files.chips(request_language(request), conversation.owner, draft_id)
+
+    def _check_window(self, conversation: Conversation, question: StoredMessage, edited_id: Any) -> None:
+        """Refuses a question that its files make too long for the model; without files the answer says so."""
+        chat_model = self._load.chat_model
+        if chat_model is None or not question.attachments:
+            return
+        try:
+            question_cost(chat_model, conversation, conversation.settings, question, edited_id)
+        except ContextLengthExceeded as error:
+            largest = max(question.attachments, key=lambda one: len(one.text))
+            room = max(0, error.context_length - error.max_new_tokens)
+            raise FileRefused("window", largest.name, found=f"{error.prompt_tokens:,}", limit=f"{room:,}") from None
 
     def _changes(self, conversation: Conversation, action: str) -> dict[str, float]:
         """What is changed of the sampling so that an answer does not loop again."""

@@ -14,6 +14,7 @@ from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations
 from ui.chat.database import Found
+from ui.chat.drafts import Drafts
 from ui.chat.refusal import Refused
 from ui.web.access import View, clean, is_id, notice
 from ui.web.fragments import Fragment, fill, join
@@ -30,9 +31,10 @@ _TRASH = "trash"
 class HistoryHandlers:
     """What the list shows and what a click in it does."""
 
-    def __init__(self, conversations: Conversations, answers: Answers) -> None:
+    def __init__(self, conversations: Conversations, answers: Answers, drafts: Drafts | None = None) -> None:
         self._conversations = conversations
         self._answers = answers
+        self._drafts = drafts or Drafts()
 
     def show(
         self, request: gr.Request, view: View | None, search: Any, place: Any, pages: Any
@@ -88,6 +90,7 @@ class HistoryHandlers:
         for found in self._conversations.listing(owner, limit=_MAX_SHOWN):
             self._answers.stop(found.record.id)
         self._conversations.delete_everything(owner)
+        self._drafts.forget(owner)
 
     def _list(self, language: Language, view: View, search: str, is_trash: bool, num_shown: int) -> Fragment:
         found = self._conversations.listing(view.owner, search, is_trash=is_trash, limit=num_shown + 1)

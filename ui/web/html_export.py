@@ -58,11 +58,15 @@ def _message(language: Language, message: StoredMessage, deadline: float) -> Fra
         thought = fill("export_fold", title=title, body=Fragment(to_html(message.reasoning, deadline)))
     if message.state == "failed":
         failure = fill("export_failure", text=failure_text(language, message))
+    files = [
+        fill("export_fold", title=f"{one.name} · {one.size}", body=Fragment(as_source(one.text)))
+        for one in message.attachments
+    ]
     return fill(
         "export_message",
         role=message.role,
         name=say(language, "you" if message.role == "user" else "model_menu"),
-        thought=thought,
+        thought=join([thought, *files]),
         body=Fragment(to_html(message.text, deadline)),
         failure=failure,
         facts=" · ".join(figures(language, message)),

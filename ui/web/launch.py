@@ -28,15 +28,17 @@ from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
 from ui.chat.conversations import Conversations, StoreLimits
 from ui.chat.database import Database
+from ui.chat.drafts import Drafts
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
 from ui.request_head import PromptHeadProtocol
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
 from ui.web.events import Events
+from ui.web.files import FILE_ROUTE, FileHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
-from ui.web.highlighter import HIGHLIGHTER_ROUTES, highlighter_routes, rendering_script
+from ui.web.highlighter import HIGHLIGHTER_ROUTES, rendering_script
 from ui.web.history import HistoryHandlers
 from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
@@ -109,27 +111,29 @@ class ServedPage:
         allowance = Allowance(options.sharing.guest_tokens, options.sharing.max_guests)
         self.answers = Answers(load, self._is_watched, options.linger_s, self.conversations.save, allowance)
         self._load = load
+        self._files = FileHandlers(load, self.conversations, self.tabs, Drafts())
         self._folder = Path(tempfile.mkdtemp(prefix="qwen-chat-"))  # mode 0700; nothing should ever land in it
         os.environ["GRADIO_TEMP_DIR"] = str(self._folder)
         may_switch = menu is not None and options.may_switch_model
         self.blocks = build_page(
             PageHandlers(
-                Handlers(load, self.conversations, self.answers, self.tabs, allowance),
-                HistoryHandlers(self.conversations, self.answers),
-                MeterHandlers(load, self.conversations, self.answers),
+                Handlers(load, self.conversations, self.answers, self.tabs, allowance, self._files),
+                HistoryHandlers(self.conversations, self.answers, self._files.drafts),
+                MeterHandlers(load, self.conversations, self.answers, self._files.drafts),
                 PresetHandlers(load, self.conversations),
                 ReceiptHandlers(
                     load, self.conversations, allowance, self.sharing.traffic.is_listening, options.linger_s
                 ),
                 CompletionHandlers(load, allowance, self.sharing.traffic.is_listening),
                 TransferHandlers(self.conversations),
+                self._files,
                 ModelMenuHandlers(load, menu, self.answers) if menu is not None and may_switch else None,
             ),
             is_remote=options.is_remote,
         )
         keep_sessions_lean()
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
-        self.url = self._open_port(options)
+        self.url = self._open_port(options, [self._files.route])
         self.conversations.start_saving()
 
     def close(self) -> None:
@@ -137,6 +141,7 @@ class ServedPage:
         if self._api is not None:
             self._api.drain(_API_ENDS_S)
         self.sharing.close()
+        self._files.close()
         self.answers.close(_ANSWERS_END_S)
         deadline = time.monotonic() + _QUEUE_ENDS_S
         while any(self.blocks._queue.active_jobs) and time.monotonic() < deadline:
@@ -167,7 +172,7 @@ class ServedPage:
         )
         return self.sharing.around(events.around(app))
 
-    def _open_port(self, options: PageOptions) -> str:
+    def _open_port(self, options: PageOptions, routes: Sequence[Any]) -> str:
         policy = page_policy(options, os.environ, self._api, self.sharing.link_name)
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
@@ -192,7 +197,7 @@ class ServedPage:
                 "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
-                "routes": [*highlighter_routes(), *(self._api.routes if self._api is not None else ())],
+                "routes": [*highlighter_routes(), *routes, *(self._api.routes if self._api is not None else ())],
             },
             i18n=I18N,
             theme=page_theme(),
@@ -311,6 +316,7 @@ def page_policy(
             *PAGE_ROUTES,
             *HIGHLIGHTER_ROUTES,
             AllowedRoute("/gradio_api/run/predict", POST),  # events without a queue
+            FILE_ROUTE,
             *(LOGIN_ROUTES if options.is_shared or options.needs_login else ()),
             *(api.guarded if api is not None else ()),
         ),

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ui.web.completion import CompletionHandlers, lay_out_completion, wire_completion
+from ui.web.files import FileHandlers, lay_out_attach, lay_out_files, wire_files
 from ui.web.fragments import fill
 from ui.web.handlers import Handlers
 from ui.web.history import HistoryHandlers, lay_out_history, wire_history
@@ -40,6 +41,7 @@ class PageHandlers:
     receipts: ReceiptHandlers
     completion: CompletionHandlers
     transfer: TransferHandlers
+    files: FileHandlers
     model_menu: ModelMenuHandlers | None = None
 
 
@@ -66,6 +68,8 @@ class _Parts:
     storage: gr.Markdown
     notice: gr.Markdown
     meter: gr.Markdown
+    chips: gr.Markdown
+    files: dict[str, Any]
     receipt: gr.Markdown
     history: dict[str, Any]
     presets: dict[str, Any]
@@ -114,6 +118,7 @@ def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
         _wire_asking(parts, handlers.conversation)
         _wire_looking(parts, handlers.conversation)
         _wire_telling(parts, handlers)
+        wire_files(parts.files, parts.view, parts.chips, parts.notice, handlers.files)
         wire_history(parts.history, parts.view, parts.trashed, parts.storage, handlers.history)
         wire_transfer(parts.history["transfer"], parts.view, parts.notice, parts.trashed, handlers.transfer)
         attached.then(handlers.presets.fill_in, parts.view, parts.presets["names"], **LIGHT)
@@ -174,6 +179,7 @@ def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
         chatbot=chatbot,
         storage=storage,
         receipt=receipt,
+        files=lay_out_files(),
         history=history,
         triggers=triggers,
         completion=completion,
@@ -195,6 +201,8 @@ def _lay_out_dock() -> dict[str, Any]:
             gr.Markdown(I18N("editing"))
             gr.Button(I18N("cancel"), elem_id="cancel-edit", size="sm")
         with gr.Row(elem_id="composer"):
+            chips = gr.Markdown("", elem_id="files")
+            lay_out_attach()
             box = gr.Textbox(
                 lines=1,
                 max_lines=10,
@@ -215,6 +223,7 @@ def _lay_out_dock() -> dict[str, Any]:
         "trashed": trashed,
         "notice": notice,
         "meter": meter,
+        "chips": chips,
         "box": box,
         "stop": stop,
         "send": send,
@@ -316,8 +325,8 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     view_and_settings = [parts.view, *parts.settings]
     asked = parts.send.click(
         handlers.ask,
-        [parts.box, parts.edited_id, *view_and_settings],
-        [parts.box, parts.notice, parts.undo_bar],
+        [parts.box, parts.edited_id, parts.files["draft"], *view_and_settings],
+        [parts.box, parts.notice, parts.undo_bar, parts.chips],
         **LIGHT,
     )
     _show(asked, parts, handlers)
@@ -327,8 +336,8 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     parts.stop.click(handlers.stop, parts.view, None, **LIGHT)
     acted = parts.triggers["act"].click(
         handlers.act,
-        [parts.action, parts.message_id, *view_and_settings],
-        [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box],
+        [parts.action, parts.message_id, parts.files["draft"], *view_and_settings],
+        [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box, parts.chips],
         **LIGHT,
     )
     _show(acted, parts, handlers)
@@ -359,7 +368,7 @@ def _wire_telling(parts: _Parts, handlers: PageHandlers) -> None:
     triggers = parts.triggers
     triggers["measure"].click(
         handlers.meter.measure,
-        [parts.box, parts.edited_id, parts.view, *parts.settings],
+        [parts.box, parts.edited_id, parts.files["draft"], parts.view, *parts.settings],
         parts.meter,
         trigger_mode="always_last",
         **LIGHT,

@@ -100,7 +100,8 @@ def settings_view(chat_model: ChatSource, settings: Settings) -> tuple[Any, ...]
     seed = gr.update(value=settings.sampling.get("seed"), interactive=True)
     stop = gr.update(value="\n".join(settings.stop), interactive=True)
     prefill = gr.update(value=settings.prefill, interactive=True)
-    thinks = gr.update(value=settings.thinking is not False, visible=chat_model.can_switch_thinking, interactive=True)
+    does_think = chat_model.thinks_by_default if settings.thinking is None else settings.thinking
+    thinks = gr.update(value=does_think, visible=chat_model.can_switch_thinking, interactive=True)
     answer_in = gr.update(value=settings.language or "", interactive=True)
     stops_loops = gr.update(value=settings.stops_loops is not False, interactive=True)
     steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks, answer_in, stops_loops)
@@ -124,13 +125,13 @@ def read_settings(values: Sequence[Any], chat_model: ChatSource) -> Settings | N
     defaults.changed(**given)  # raises for a value out of range
     changed = {name: value for name, value in given.items() if value != getattr(defaults, name)}
     has_own_system = isinstance(system, str) and system != chat_model.default_system
-    is_quick = chat_model.can_switch_thinking and thinks is False
+    is_asked = chat_model.can_switch_thinking and isinstance(thinks, bool) and thinks != chat_model.thinks_by_default
     return Settings(
         clean(system) if has_own_system else None,
         changed,
         _stop_strings(stop),
         _short("prefill", clean(prefill), _MAX_PREFILL_CHARS),
-        False if is_quick else None,
+        thinks if is_asked else None,
         answer_in if answer_in in get_args(AnswerLanguage) else None,
         False if stops_loops is False else None,
     )

@@ -11,7 +11,7 @@ from ui.chat.answer import ModelSource, as_prompt
 from ui.chat.audience import Audience
 from ui.chat.conversations import Conversations
 from ui.chat.message import StoredMessage
-from ui.chat.receipt import Receipt, as_curl, as_python, request_body
+from ui.chat.receipt import as_curl, as_python, request_body
 from ui.chat.refusal import Refused
 from ui.chat.reproduction import Reproduction
 from ui.web.access import View, guest_in, is_id, refused_text, shown_conversation
@@ -108,13 +108,16 @@ def _dialog(
         "receipt",
         title=say(language, "receipt"),
         close=say(language, "close"),
-        rows=join([fill("receipt_row", name=name, value=value) for name, value in _rows(language, receipt) if value]),
+        rows=join([fill("receipt_row", name=name, value=value) for name, value in _rows(language, path) if value]),
         again=again,
         programs=join(programs),
     )
 
 
-def _rows(language: Language, receipt: Receipt) -> list[tuple[str, str]]:
+def _rows(language: Language, path: tuple[StoredMessage, ...]) -> list[tuple[str, str]]:
+    receipt = path[-1].receipt
+    assert receipt is not None
+    files = [f"{one.name} ({one.size})" for message in path for one in message.attachments]
     sampling = ", ".join(f"{name} {value:g}" for name, value in receipt.sampling.items() if name != "seed")
     return [
         (say(language, "checkpoint"), receipt.checkpoint),
@@ -126,6 +129,7 @@ def _rows(language: Language, receipt: Receipt) -> list[tuple[str, str]]:
         (say(language, "stop_strings"), ", ".join(map(repr, receipt.stop))),
         (say(language, "prefill"), receipt.prefill),
         (say(language, "system"), receipt.system),
+        (say(language, "attached_files"), ", ".join(files)),
     ]
 
 

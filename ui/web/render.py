@@ -10,6 +10,7 @@ from ui.chat.answer import Answer, AnswerStatus
 from ui.chat.conversation import Conversation
 from ui.chat.message import StoredMessage
 from ui.web.error_strings import failure_text
+from ui.web.files import message_chips
 from ui.web.fragments import Fragment, fill, join
 from ui.web.markdown import as_source, normalise
 from ui.web.strings import Language, say
@@ -67,8 +68,8 @@ class Transcript:
     def _question(self, message: StoredMessage, is_last: bool, siblings: tuple[str, ...]) -> list[Shown]:
         actions = [self._action("edit", message.id, "edit"), *self._versions(message, siblings)]
         foot = fill("question_foot", id=message.id, actions=join(actions))
-        blocks = [{"type": "text", "text": normalise(message.text)}, {"type": "text", "text": str(foot)}]
-        return [{"role": "user", "content": blocks}]
+        pieces = [*message_chips(self._language, message), normalise(message.text), foot]
+        return [{"role": "user", "content": [{"type": "text", "text": str(piece)} for piece in pieces if piece]}]
 
     def _cached(self, message: StoredMessage, key: tuple[object, ...], make: Any) -> list[Shown]:
         known = self._cache.get(message.id)

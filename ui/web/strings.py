@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from ui.web.file_strings import FILE_STRINGS
 from ui.web.refusal_strings import REFUSAL_STRINGS
 from ui.web.rendering_strings import RENDERING_STRINGS
 from ui.web.transfer_strings import TRANSFER_STRINGS
@@ -372,6 +373,7 @@ _TABLE: dict[str, tuple[str, str, str]] = {
         "いまは別のモデルが読み込まれています（{name}）。",
     ),
     "earlier": ("Show {messages} earlier messages", "显示更早的 {messages} 条消息", "前の {messages} 件を表示"),
+    **FILE_STRINGS,
     **REFUSAL_STRINGS,
     **RENDERING_STRINGS,
     **TRANSFER_STRINGS,

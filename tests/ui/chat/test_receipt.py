@@ -107,3 +107,11 @@ def test_a_second_run_ends_when_nobody_has_listened_for_a_while() -> None:
     assert run.has_ended
     assert run.num_tokens - before > 2
     assert model.num_streams == 0
+
+
+def test_a_request_too_long_for_an_argument_goes_through_standard_input() -> None:
+    body = {"messages": [{"role": "user", "content": "it's\nEND\n" + "x" * 150_000}]}
+    opening, data = as_curl(body, URL).split("-d @- <<'END'\n")
+    assert opening.startswith("curl http://127.0.0.1:8000/v1/chat/completions")
+    assert data.split("\n").count("END") == 1  # the shell reads as far as this line
+    assert json.loads(data.removesuffix("END\n")) == body

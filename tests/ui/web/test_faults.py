@@ -87,7 +87,7 @@ def test_a_fault_in_a_handler_is_a_sentence_with_an_id_and_the_page_goes_on(
     async def break_it(tab: Tab) -> httpx.Response:
         with monkeypatch.context() as broken:
             broken.setattr(served.page.conversations, "check_question", lambda *_: {}[SECRET])
-            data = ["hello", "", None, *PANEL_NOT_FILLED]
+            data = ["hello", "", "", None, *PANEL_NOT_FILLED]
             number = numbers_of(served)["Handlers.ask"]
             body = {"data": data, "fn_index": number, "session_hash": tab.session}
             response = await tab._client.post("/gradio_api/run/predict", json=body)

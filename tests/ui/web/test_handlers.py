@@ -50,7 +50,7 @@ class Desk:
         return self.handlers.attach(owner, conversation_id, request_of(tab))[0]
 
     def ask(self, text: Any, view: Any, tab: str, settings: tuple[Any, ...] = SETTINGS) -> tuple[Any, str, Any]:
-        return self.handlers.ask(request_of(tab), text, "", view, *settings)
+        return self.handlers.ask(request_of(tab), text, "", "", view, *settings)[:3]
 
     def finish(self, view: View) -> None:
         answer = self.answers.running(view.conversation_id)
@@ -98,9 +98,9 @@ def test_a_foreign_conversation_is_treated_as_a_missing_one() -> None:
     desk.handlers.clear(forged)
     desk.handlers.stop(forged)
     for action in ("again", "choose", "continue", "branch", "take-back"):
-        desk.handlers.act(request_of("his"), action, before[-1].id, forged, *SETTINGS)
+        desk.handlers.act(request_of("his"), action, before[-1].id, "", forged, *SETTINGS)
     desk.ask("into hers", forged, "his")
-    desk.handlers.ask(request_of("his"), "another wording", before[0].id, forged, *SETTINGS)
+    desk.handlers.ask(request_of("his"), "another wording", before[0].id, "", forged, *SETTINGS)
     assert conversation.path() == before
 
 
@@ -243,7 +243,7 @@ def test_a_second_follower_of_a_tab_leaves_it_to_the_first() -> None:
 def test_messages_are_in_the_language_of_the_request() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    _box, notice, _undo = desk.handlers.ask(request_of("tab", "ja"), "", "", view, *SETTINGS)
+    _box, notice, _undo, _files = desk.handlers.ask(request_of("tab", "ja"), "", "", "", view, *SETTINGS)
     assert say("ja", "refused_empty") in notice
 
 

@@ -122,12 +122,12 @@ def test_a_problem_with_the_disk_is_shown_above_the_conversation(desk: Desk) -> 
 def test_the_meter_counts_before_sending_and_keeps_quiet_without_a_text(desk: Desk) -> None:
     view = desk.attach(ALICE, "", "tab")
     meter = MeterHandlers(desk.handlers._load, desk.conversations, desk.answers)
-    shown = meter.measure(request_of("tab"), "twelve chars", "", view, *panel(system="four"))
+    shown = meter.measure(request_of("tab"), "twelve chars", "", "", view, *panel(system="four"))
     assert "16 of 4,096 tokens" in shown
     assert "8 known from before" in shown
-    assert meter.measure(request_of("tab"), "  ", "", view, *SETTINGS) == ""
-    assert meter.measure(request_of("tab"), "text", "", None, *SETTINGS) == ""
-    assert "is-over" in meter.measure(request_of("tab"), "x" * 5000, "", view, *SETTINGS)
+    assert meter.measure(request_of("tab"), "  ", "", "", view, *SETTINGS) == ""
+    assert meter.measure(request_of("tab"), "text", "", "", None, *SETTINGS) == ""
+    assert "is-over" in meter.measure(request_of("tab"), "x" * 5000, "", "", view, *SETTINGS)
 
 
 def test_a_receipt_is_shown_to_its_owner_alone(desk: Desk) -> None:
@@ -192,9 +192,9 @@ def test_the_buttons_of_a_message(desk: Desk) -> None:
     assert conversation is not None
 
     def act(action: str, message_id: Any) -> tuple[Any, ...]:
-        return desk.handlers.act(request_of("tab"), action, message_id, view, *SETTINGS)
+        return desk.handlers.act(request_of("tab"), action, message_id, "", view, *SETTINGS)
 
-    *_rest, box = act("take-back", "")
+    *_rest, box, _files = act("take-back", "")
     assert box == "second"
     assert [one.text for one in conversation.path()] == ["first", "yes"]
     desk.handlers.undo_clear(view)

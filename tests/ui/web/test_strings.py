@@ -9,7 +9,7 @@ import pytest
 
 from model_loader.progress import Stage
 from ui.chat.reading import ImportReason
-from ui.chat.refusal import Reason
+from ui.chat.refusal import FileReason, Reason
 from ui.web import strings
 from ui.web.keys import SHORTCUTS
 from ui.web.panel import ALL_SLIDERS
@@ -46,6 +46,7 @@ def test_every_text_is_said_somewhere_and_everything_said_exists() -> None:
     keys |= {"pin", "unpin", "rename", "to_trash", "restore", "nothing_found", "no_conversations", "trash_empty"}
     keys |= {meaning for _keys, meaning in SHORTCUTS}
     keys |= {f"import_{reason}" for reason in get_args(ImportReason)}
+    keys |= {f"file_{reason}" for reason in get_args(FileReason)}
     keys |= {"loop_keep", "loop_penalty", "loop_warmer", "looped"}
     keys |= {"you", "model_menu", "stopped"}
     assert keys == set(TABLE)
