@@ -38,7 +38,7 @@ from ui.web.events import Events
 from ui.web.files import FILE_ROUTE, FileHandlers
 from ui.web.fragments import STATIC
 from ui.web.handlers import Handlers
-from ui.web.highlighter import HIGHLIGHTER_ROUTES, rendering_script
+from ui.web.highlighter import HIGHLIGHTER_ROUTES, highlighter_routes, rendering_script
 from ui.web.history import HistoryHandlers
 from ui.web.login.gate import LOGIN_ROUTES
 from ui.web.meter import MeterHandlers
@@ -133,7 +133,7 @@ class ServedPage:
         )
         keep_sessions_lean()
         self.blocks.queue(max_size=_MAX_THREADS, default_concurrency_limit=None, api_open=False)
-        self.url = self._open_port(options, [self._files.route])
+        self.url = self._open_port(options, [*highlighter_routes(), self._files.route])
         self.conversations.start_saving()
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class ServedPage:
                 "lifespan": guard_whole_app(policy, self.sharing.traffic, self._within_guard),
                 "middleware": [Middleware(EarlyScript)],
                 "openapi_url": None,
-                "routes": [*highlighter_routes(), *routes, *(self._api.routes if self._api is not None else ())],
+                "routes": [*routes, *(self._api.routes if self._api is not None else ())],
             },
             i18n=I18N,
             theme=page_theme(),
