@@ -98,17 +98,9 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     take(event.dataTransfer.files);
   });
 
-  // The window with a file's text. What opened it gets the focus back, found anew: it may have been drawn again.
-  let opener = "";
-  function open(target, button) {
-    opener = [...button.classList].map((name) => `.${CSS.escape(name)}`).join("");
-    submit("#do-file", { file_target: target });
-  }
-  async function close() {
-    await submit("#do-file", { file_target: "" });
-    for (let waited = 0; $("#file-sheet .sheet") && waited < PATIENCE_MS; waited += 20) await pause(20);
-    if (opener) $(opener)?.focus();
-  }
+  // The window with a file's text.
+  const open = (target) => submit("#do-file", { file_target: target });
+  const close = () => submit("#do-file", { file_target: "" });
   const idOf = (button) => [...button.classList].find((name) => /^file-[0-9a-f]{32}$/.test(name))?.slice(5);
 
   return {
@@ -117,7 +109,6 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
       coming.setAttribute("role", "status");
       $("#composer").prepend(coming);
       new MutationObserver(look).observe($("#files"), { childList: true, subtree: true });
-      new MutationObserver(() => $("#file-sheet .sheet-close")?.focus()).observe($("#file-sheet"), { childList: true, subtree: true });
       look();
     },
     change,
@@ -133,7 +124,7 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
       if (button?.id === "attach") choose();
       else if (button?.id === "file-sheet") {
         if (!event.target.closest(".sheet") || event.target.closest(".sheet-close")) close();
-      } else if (button?.matches(".file-open")) open(idOf(button), button);
+      } else if (button?.matches(".file-open")) open(idOf(button));
       else if (button?.matches(".file-remove")) {
         change("remove", idOf(button));
         $("#box textarea").focus();

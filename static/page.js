@@ -265,7 +265,7 @@
     else if (action === "source") submit("#do-source", { message_id: id });
     else if (action === "edit") edit(id);
     else if (action === "receipt") submit("#do-receipt", { message_id: id });
-    else if (action === "file") files.open(`${id} ${wordOf(button, "nth-")}`, button);
+    else if (action === "file") files.open(`${id} ${wordOf(button, "nth-")}`);
     else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
     else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
@@ -497,7 +497,7 @@
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
-    qwenSheets([$("#receipt"), $("#keys")]);
+    qwenSheets([$("#receipt"), $("#keys"), $("#file-sheet")]);
     new MutationObserver(lookAtModel).observe($("#brand"), { childList: true, subtree: true });
     new MutationObserver(lookAtDraft).observe($("#completion-facts"), { childList: true, subtree: true });
     $("#chatbot [role=log]")?.setAttribute("aria-live", "off"); // it would be read with every token

@@ -3,17 +3,26 @@
 const qwenSheets = (holders) => {
   const FOCUSABLE = "button:not([disabled]), summary, a[href], input, textarea, select, [tabindex='0']";
   let shown = null;
-  let before = null;
+  let opener = null;
+
+  // What had the keyboard before; what Gradio has drawn anew since is found by its classes.
+  function giveBack() {
+    const { element, selector } = opener;
+    (element.isConnected ? element : selector && document.querySelector(selector))?.focus();
+  }
 
   function look() {
     const sheet = holders.map((holder) => holder.querySelector(".sheet")).find(Boolean) || null;
     if (sheet && sheet !== shown) {
-      if (!shown) before = document.activeElement;
+      if (!shown) {
+        const element = document.activeElement;
+        opener = { element, selector: [...element.classList].map((name) => `.${CSS.escape(name)}`).join("") };
+      }
       sheet.setAttribute("aria-modal", "true");
       sheet.setAttribute("aria-label", sheet.querySelector(".sheet-top strong").textContent);
       if (!sheet.contains(document.activeElement)) sheet.querySelector(".sheet-close").focus();
-    } else if (!sheet && shown && before?.isConnected) {
-      before.focus();
+    } else if (!sheet && shown) {
+      giveBack();
     }
     shown = sheet;
   }

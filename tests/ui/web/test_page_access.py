@@ -46,6 +46,15 @@ def find_in_all_states(page: Any, served: Served, width: int) -> list[str]:
     found += problems(page, "receipt")
     page.keyboard.press("Escape")
     expect(page.locator(".receipt")).to_have_count(0)
+    with page.expect_file_chooser() as chooser:
+        page.click("#attach")
+    chooser.value.set_files([{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"a line"}])
+    page.click("#files .file-open")
+    expect(page.locator("#file-sheet pre")).to_have_text("a line")
+    found += problems(page, "an attached file")
+    page.keyboard.press("Escape")
+    expect(page.locator("#files .file-open")).to_be_focused()
+    found += problems(page, "a file in the composer")
     if width < 640:
         page.click("#history .toggle-button")
     page.click("#to-transfer")
