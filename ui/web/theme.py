@@ -1,4 +1,4 @@
-"""Colours, type and shapes of the page as a Gradio theme; `static/app.css` does the rest.
+"""Colours, type and shapes of the page as a Gradio theme; `static/*.css` do the rest.
 
 Only fonts that a system brings are named, those for Chinese and Japanese among them, so nothing is fetched.
 """
