@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import gc
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +34,21 @@ def tiny_model(tiny_folder: Path) -> Iterator[ChatModel]:
     chat_model.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_for_the_next_file() -> Iterator[None]:
+    """What servers in threads leave to the garbage collector (an event loop, its sockets) goes with the file that had
+    them; otherwise pytest would count it as an error of whichever test runs then."""
+    yield
+    if "uvicorn" in sys.modules:
+        _collect_quietly()
+
+
 def pytest_unconfigure() -> None:
-    """What servers in threads leave to the garbage collector goes before pytest counts it as an error of the whole run:
-    by then every test has been judged, and no name would stand beside it."""
+    """The same for what is left of the last file."""
+    _collect_quietly()
+
+
+def _collect_quietly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(3):
