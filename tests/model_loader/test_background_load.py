@@ -147,6 +147,7 @@ def test_while_a_model_is_on_its_way_no_other_is_taken() -> None:
     load.wait(5)
 
 
+@pytest.mark.timed
 def test_ten_switches_leave_memory_where_it_was() -> None:
     """The process' own memory, after a first switch has filled every cache."""
     options = LoadOptions(cpu_only=True)

@@ -181,7 +181,7 @@ def test_every_control_has_a_name(page: Any, serve: Callable[..., Served]) -> No
     page.click("#panel .toggle-button")
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, textarea, input")]
-            .filter((one) => one.checkVisibility({ visibilityProperty: true }) && one.ariaHidden !== "true")
+            .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest("[inert]"))
             .filter((one) => !(one.innerText || one.ariaLabel || one.title || [...(one.labels || [])].length))
             .map((one) => one.outerHTML.slice(0, 200))"""
     )
