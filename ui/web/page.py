@@ -78,7 +78,7 @@ class _Parts:
     stop: gr.Button
     card: gr.Markdown
     model_menu: dict[str, Any]
-    is_filled: gr.State
+    is_filled: gr.Checkbox
     system: gr.Textbox
     seed: gr.Number
     stop_strings: gr.Textbox
@@ -129,7 +129,9 @@ def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
 
 
 def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
-    hidden: dict[str, Any] = {"view": gr.State(None), "is_filled": gr.State(False)}
+    hidden: dict[str, Any] = {"view": gr.State(None)}
+    # In the browser like the settings, not in the session: there it would be true before they have arrived.
+    hidden["is_filled"] = gr.Checkbox(False, visible="hidden", label="is_filled")
     for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
         hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
     hidden["attached"] = gr.Markdown(visible="hidden", elem_id="attached")

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from ui.guard import GET, POST, AllowedRoute, ASGIApp, Receive, Scope, Send
+from ui.guard import GET, POST, AllowedRoute, ASGIApp, Message, Receive, Scope, Send
 from ui.limits import MovingWindow
 from ui.web.login.accounts import HOST, Accounts
 from ui.web.login.pages import host_page, login_page, refusal_text, session_facts
@@ -123,11 +123,16 @@ class LoginGate:
         return PlainTextResponse(refusal_text(language, "log_in_first"), 401)
 
     async def _pass_on(self, app: ASGIApp, session: Session | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets the application answer for as long as the login lasts."""
+        """Lets the application answer for as long as the login lasts; what it says of being cut off is a refusal."""
         visit = session or self._everybody
         remaining_s = self._sessions.remaining_s(visit)
         visit.num_streams += 1
-        answering = asyncio.ensure_future(app({**scope, "login": session}, receive, send))
+
+        async def answer(message: Message) -> None:
+            is_late = visit.ended.is_set() and message["type"] == "http.response.start"
+            await send({**message, "status": 401} if is_late else message)
+
+        answering = asyncio.ensure_future(app({**scope, "login": session}, receive, answer))
         ended = asyncio.ensure_future(visit.ended.wait())
         try:
             await asyncio.wait(
