@@ -488,12 +488,17 @@
     }
   }
 
+  // Gradio mounts the page bit by bit; all of this is there before anything begins.
+  const PARTS = [
+    "#chatbot", "#box textarea", "#do-refresh", "#attached", "#notice", "#brand", "#completion-facts", "#receipt", "#keys",
+    "#file-sheet", "#files", "#composer", "#history", "#history-search", "#panel",
+  ];
   function begin() {
-    const chatbot = $("#chatbot");
-    if (!chatbot || !composer() || !$("#do-refresh") || !$("#attached") || !$("#notice")) {
+    if (!PARTS.every((part) => $(part))) {
       setTimeout(begin, 20);
       return;
     }
+    const chatbot = $("#chatbot");
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
