@@ -488,17 +488,12 @@
     }
   }
 
-  // Gradio mounts the page bit by bit; all of this is there before anything begins.
-  const PARTS = [
-    "#chatbot", "#box textarea", "#do-refresh", "#attached", "#notice", "#brand", "#completion-facts", "#receipt", "#keys",
-    "#file-sheet", "#files", "#composer", "#history", "#history-search", "#panel",
-  ];
   function begin() {
-    if (!PARTS.every((part) => $(part))) {
+    const chatbot = $("#chatbot");
+    if (!chatbot || !composer() || !$("#do-refresh") || !$("#attached") || !$("#notice")) {
       setTimeout(begin, 20);
       return;
     }
-    const chatbot = $("#chatbot");
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
@@ -515,8 +510,8 @@
     attachUntilAnswered();
     const box = composer();
     box.addEventListener("input", measureSoon);
-    $("#history").addEventListener("keydown", walk);
-    $("#history-search").addEventListener("input", searchSoon);
+    $("#history")?.addEventListener("keydown", walk); // the list may not be mounted yet
+    $("#history-search")?.addEventListener("input", searchSoon);
     if (isNarrow() && $("#history.open")) click("#history .toggle-button");
     box.setAttribute("enterkeyhint", "send");
     const draft = read("sessionStorage", DRAFT);
