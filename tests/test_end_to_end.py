@@ -107,6 +107,7 @@ def test_the_guide_answers_in_three_languages_and_never_pretends(
     assert page.foreign_requests == []
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("slow")
 def test_an_answer_streams_is_stopped_and_is_made_again(served: ServedPage, page: Any) -> None:
     open_page(served, page)
@@ -129,6 +130,7 @@ def test_an_answer_streams_is_stopped_and_is_made_again(served: ServedPage, page
     assert last_answer(served).state == "complete"
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("slow")
 def test_a_reload_finds_the_answer_still_streaming(served: ServedPage, page: Any) -> None:
     open_page(served, page)

@@ -19,7 +19,7 @@ from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.json_calls import parse_call
 from model_loader.chat_format.messages import Message, Tool, ToolUse, check_conversation
 from model_loader.chat_format.thoughts import keeps_thoughts, loop_start, thought_parts
-from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn
+from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn, turns_with_results
 
 RESULT_START = Marker("<tool_response>")
 RESULT_END = Marker("</tool_response>")
@@ -57,16 +57,11 @@ class JsonTools:
             system = rest.pop(0) if rest[0].role == "system" else None
             turns.append(self._system_turn(system, tools.offered))
         start = loop_start(rest) if self._keeps_thoughts else len(rest)
-        for place, message in enumerate(rest):
-            if message.role == "assistant":
-                turns.append(Turn("assistant", _spoken(message, keeps_thoughts=place >= start)))
-            elif message.role != "tool":
-                turns.append(plain_turn(message))
-            elif rest[place - 1].role == "tool":
-                turns[-1] = Turn("user", (*turns[-1].parts, "\n", *_result(message)))
-            else:
-                turns.append(Turn("user", _result(message)))
-        return turns
+
+        def spoken(place: int, message: Message) -> tuple[Part, ...]:
+            return _spoken(message, keeps_thoughts=place >= start)
+
+        return turns + turns_with_results(rest, spoken, plain_turn, _result, "\n")
 
     def beginnings(self, messages: Sequence[Message], tools: ToolUse, opening: Opening) -> list[tuple[Part, ...]]:
         """As `Dialect` says. The space behind the last colon is left to the model, whose tokens begin with it."""

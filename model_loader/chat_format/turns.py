@@ -4,7 +4,7 @@ What a user or a tool says only ever becomes text here. So whoever makes ids of 
 own tokens and be sure that nothing else gets them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from model_loader.chat_format.messages import Message, check_conversation
@@ -50,3 +50,32 @@ def plain_turns(messages: Sequence[Message]) -> list[Turn]:
     """
     check_conversation(messages)
     return [plain_turn(message) for message in messages]
+
+
+def turns_with_results(
+    messages: Sequence[Message],
+    spoken: Callable[[int, Message], tuple[Part, ...]],
+    said: Callable[[Message], Turn],
+    result: Callable[[Message], tuple[Part, ...]],
+    between: str,
+) -> list[Turn]:
+    """Turns of a conversation with calls of tools: results that follow one another share one turn of the user.
+
+    Args:
+        messages: without the system message where the tools stand in it.
+        spoken: what the assistant's message at a place says, calls included.
+        said: the turn of any other message.
+        result: what a tool's message says.
+        between: what stands between two results.
+    """
+    turns: list[Turn] = []
+    for place, message in enumerate(messages):
+        if message.role == "assistant":
+            turns.append(Turn("assistant", spoken(place, message)))
+        elif message.role != "tool":
+            turns.append(said(message))
+        elif messages[place - 1].role == "tool":
+            turns[-1] = Turn("user", (*turns[-1].parts, between, *result(message)))
+        else:
+            turns.append(Turn("user", result(message)))
+    return turns

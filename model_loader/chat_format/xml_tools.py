@@ -19,7 +19,7 @@ from model_loader.chat_format.detokenizer import Vocabulary
 from model_loader.chat_format.json_tools import RESULT_END, RESULT_START, signature
 from model_loader.chat_format.messages import Message, Tool, ToolUse, check_conversation
 from model_loader.chat_format.thoughts import keeps_thoughts, loop_start, thought_parts
-from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn
+from model_loader.chat_format.turns import Marker, Part, Turn, plain_turn, turns_with_results
 from model_loader.chat_format.xml_calls import FUNCTION_START, parse_call, spelled, written_call
 
 _LISTS_XML = "<function>\\n<name>"
@@ -88,17 +88,11 @@ class XmlTools:
             system = rest.pop(0).content if rest[0].role == "system" else None
             turns.append(self._system_turn(system, tools.offered))
         start = loop_start(rest) if self._keeps_thoughts else len(rest)
-        for place, message in enumerate(rest):
-            if message.role == "assistant":
-                turns.append(Turn("assistant", self._spoken(message, keeps_thoughts=place >= start)))
-            elif message.role != "tool":
-                turns.append(plain_turn(message) if self._is_coder else Turn(message.role, (message.content.strip(),)))
-            elif rest[place - 1].role == "tool":
-                between = "" if self._is_coder else "\n"
-                turns[-1] = Turn("user", (*turns[-1].parts, between, *self._result(message)))
-            else:
-                turns.append(Turn("user", self._result(message)))
-        return turns
+
+        def spoken(place: int, message: Message) -> tuple[Part, ...]:
+            return self._spoken(message, keeps_thoughts=place >= start)
+
+        return turns + turns_with_results(rest, spoken, self._said, self._result, "" if self._is_coder else "\n")
 
     def beginnings(self, messages: Sequence[Message], tools: ToolUse, opening: Opening) -> list[tuple[Part, ...]]:
         """As `Dialect` says."""
@@ -143,6 +137,9 @@ class XmlTools:
             line_ends = "\n" if number else "\n\n" if content else ""
             parts += [line_ends, Marker(CALL_START), f"\n{written_call(call)}\n", Marker(CALL_END)]
         return tuple(parts)
+
+    def _said(self, message: Message) -> Turn:
+        return plain_turn(message) if self._is_coder else Turn(message.role, (message.content.strip(),))
 
     def _result(self, message: Message) -> tuple[Part, ...]:
         if self._is_coder:

@@ -129,12 +129,7 @@ def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
 
 
 def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
-    hidden: dict[str, Any] = {"view": gr.State(None)}
-    # In the browser like the settings, not in the session: there it would be true before they have arrived.
-    hidden["is_filled"] = gr.Checkbox(False, visible="hidden", label="is_filled")
-    for name in ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text"):
-        hidden[name] = gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name)
-    hidden["attached"] = gr.Markdown(visible="hidden", elem_id="attached")
+    hidden = _lay_out_hidden()
     history = lay_out_history()
     panel = _lay_out_panel(has_model_menu=has_model_menu)
     with gr.Column(elem_id="stage"):
@@ -189,6 +184,18 @@ def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
         **panel,
         **hidden,
     )
+
+
+def _lay_out_hidden() -> dict[str, Any]:
+    """What the page's script and the server tell one another."""
+    boxes = ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text")
+    return {
+        "view": gr.State(None),
+        # In the browser like the settings, not in the session: there it would be true before they have arrived.
+        "is_filled": gr.Checkbox(False, visible="hidden", label="is_filled"),
+        **{name: gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name) for name in boxes},
+        "attached": gr.Markdown(visible="hidden", elem_id="attached"),
+    }
 
 
 def _lay_out_dock() -> dict[str, Any]:
