@@ -179,6 +179,7 @@ class PagedRunner(BatchRunner):
         self._pages = Pages(plan.max_tokens // PAGE_TOKENS)
         self._recorded: dict[tuple[int, int], RecordedStep] = {}
         self._records = loaded.input_device.type == "cuda"
+        self._graph_memory: Any = torch.cuda.graph_pool_handle() if self._records else None
         super().__init__(loaded, plan)
 
     @staticmethod
@@ -197,7 +198,13 @@ class PagedRunner(BatchRunner):
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         """As `Runner` says."""
         if self._records and all(len(feed.ids) == 1 for feed in feeds) and len(feeds) <= _BUCKETS[-1]:
-            return self._replay(feeds)
+            try:
+                return self._replay(feeds)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # some experts' layers choose what to compute by looking at their input
+                logger.info("%s is not recorded: %r", type(self._loaded.model).__name__, error)
+                self._records = False
         return super().forward(feeds)
 
     def _make_slots(self) -> Slots:
@@ -249,7 +256,7 @@ class PagedRunner(BatchRunner):
             num_pages *= 2
         recorded = self._recorded.get((num_rows, num_pages))
         if recorded is None:
-            recorded = RecordedStep(self._loaded, self._pages, num_rows, num_pages)
+            recorded = RecordedStep(self._loaded, self._pages, num_rows, num_pages, self._graph_memory)
             self._recorded[num_rows, num_pages] = recorded
         logits = recorded.run(slots, [feed.ids[0] for feed in feeds])
         for feed in feeds:
@@ -263,50 +270,58 @@ class RecordedStep:
     On a CUDA device it is recorded at the first run and replayed from then on; elsewhere it is computed each time.
     """
 
-    def __init__(self, loaded: LoadedModel, pages: Pages, num_rows: int, num_pages: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, pages: Pages, num_rows: int, num_pages: int, graph_memory: Any = None
+    ) -> None:
+        """Args: `graph_memory` is the pool of memory that all recordings share; they never run side by side."""
         self._loaded = loaded
-        device = loaded.input_device
+        self._pages = pages
         self._num_rows, self._num_pages = num_rows, num_pages
-        # What changes from step to step: ids, positions and places in one tensor, so that one copy brings them over.
-        self._numbers = torch.zeros(3, num_rows, dtype=torch.int64, device=device)
+        self._graph_memory = graph_memory
+        device = loaded.input_device
+        # What changes at every step lies in one tensor, in memory that the GPU reads without the processor's help.
+        self._next = torch.zeros(2, num_rows, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._ids_and_positions = torch.zeros_like(self._next, device=device)
         self._alphas = torch.ones(1, num_rows, device=device)
-        self._lengths = torch.ones(num_rows, dtype=torch.int32, device=device)
         self._table = torch.full((num_rows, num_pages), _SPARE_PAGE, dtype=torch.int32, device=device)
         self._first_queries = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
-        self._pages = pages
+        self._rows: list[tuple[float, list[int]]] = []  # what `_alphas` and `_table` hold
         self._graph: Any = None
         self._logits: torch.Tensor | None = None
 
     def run(self, slots: Sequence[PagedSlot], ids: Sequence[int]) -> torch.Tensor:
         """Reads one token into each slot; returns logits `(num_rows, vocab)`, overwritten by the next run."""
-        unused = self._num_rows - len(slots)
-        positions = [len(slot.ids) for slot in slots]
-        places = [slot.places(at, 1)[0] for slot, at in zip(slots, positions, strict=True)]
-        self._numbers.copy_(
-            torch.tensor([[*ids, *[0] * unused], [*positions, *[0] * unused], [*places, *[0] * unused]])
-        )
-        self._lengths.copy_(torch.tensor([*(at + 1 for at in positions), *[1] * unused], dtype=torch.int32))
-        self._alphas.copy_(torch.tensor([[*(slot.rope_alpha for slot in slots), *[1.0] * unused]]))
-        table = [(slot.pages + [_SPARE_PAGE] * self._num_pages)[: self._num_pages] for slot in slots]
-        table += [[_SPARE_PAGE] * self._num_pages] * unused
-        self._table.copy_(torch.tensor(table, dtype=torch.int32))
-        if self._numbers.device.type != "cuda":
+        unused = [0] * (self._num_rows - len(slots))
+        self._next.copy_(torch.tensor([[*ids, *unused], [*(len(slot.ids) for slot in slots), *unused]]))
+        self._ids_and_positions.copy_(self._next, non_blocking=True)
+        self._lay_out([(slot.rope_alpha, slot.pages[: self._num_pages]) for slot in slots])
+        if self._table.device.type != "cuda":
             return self._forward()
         if self._graph is None:
             self._record()
-        else:
-            self._graph.replay()
+        self._graph.replay()
         assert self._logits is not None
         return self._logits
 
+    def _lay_out(self, rows: list[tuple[float, list[int]]]) -> None:
+        """Brings each row's stretch and pages over, if they are others than at the last step."""
+        if rows == self._rows:
+            return
+        self._rows = rows
+        unused = self._num_rows - len(rows)
+        self._alphas.copy_(torch.tensor([[*(alpha for alpha, _ in rows), *[1.0] * unused]]))
+        table = [pages + [_SPARE_PAGE] * (self._num_pages - len(pages)) for _, pages in [*rows, *[(1.0, [])] * unused]]
+        self._table.copy_(torch.tensor(table, dtype=torch.int32))
+
     def _forward(self) -> torch.Tensor:
-        ids, positions, places = self._numbers
+        ids, positions = self._ids_and_positions
         position_ids = positions.unsqueeze(0)
+        pages = self._table.gather(1, (positions // PAGE_TOKENS).unsqueeze(1)).squeeze(1)
         step = PagedStep(
             self._pages,
-            places,
+            pages * PAGE_TOKENS + positions % PAGE_TOKENS,
             self._first_queries,
-            self._lengths,
+            (positions + 1).to(torch.int32),
             self._table,
             1,
             self._num_pages * PAGE_TOKENS,
@@ -328,10 +343,11 @@ class RecordedStep:
         with torch.cuda.stream(stream):
             self._forward()
         torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the GPU meanwhile; only what this one does is recorded.
+        with torch.cuda.graph(graph, pool=self._graph_memory, capture_error_mode="thread_local"):
             self._logits = self._forward()
-        self._graph.replay()
+        self._graph = graph
 
 
 ALL_ATTENTION_FUNCTIONS.register(PAGED_ATTENTION, attend)

@@ -42,6 +42,13 @@ class Sampler:
         self._random = torch.Generator().manual_seed(seed)
         self._prompt_seen: torch.Tensor | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `adjust` changes nothing."""
+        sampling, request = self.sampling, self.request
+        penalizes = sampling.presence_penalty or sampling.frequency_penalty or sampling.repetition_penalty != 1.0
+        return not (penalizes or request.logit_bias or request.token_filter is not None)
+
     def next_uniform(self) -> float:
         """The next random number, 0 <= it < 1."""
         return torch.rand((), generator=self._random, dtype=torch.float64).item()
@@ -100,14 +107,15 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Exce
     rows = (logits.cpu() if logits.device.type == "mps" else logits).float()  # Apple's GPU has no float64
     failures: dict[int, Exception] = {}
     for place, sampler in enumerate(samplers):
+        if sampler.is_plain:
+            continue
         try:
             adjusted = sampler.adjust(rows[place])
         except Exception as failure:  # a filter is somebody else's code
             failures[place] = failure
             continue
-        if adjusted.data_ptr() != rows[place].data_ptr():
-            rows = rows.clone() if rows is logits else rows
-            rows[place] = adjusted
+        rows = rows.clone() if rows is logits else rows
+        rows[place] = adjusted
     highest, chosen = rows.max(dim=-1)  # a row that holds a NaN has it as its maximum
     drawn = [place for place, sampler in enumerate(samplers) if not sampler.is_greedy]
     if drawn:

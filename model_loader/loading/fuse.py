@@ -78,9 +78,7 @@ class FusedDecoderLayer(nn.Module):
         if self.q_norm is not None:
             query, key = rotated.split([self._num_heads, self._num_kv_heads], dim=2)
             rotated = torch.cat([_normed(self.q_norm, query), _normed(self.k_norm, key)], dim=2)
-        cos, signed_sin = position_embeddings
-        turned = rotated.roll(self.head_dim // 2, dims=-1) * signed_sin.unsqueeze(2)
-        rotated = torch.addcmul(turned, rotated, cos.unsqueeze(2)).transpose(1, 2)
+        rotated = _turned(rotated, *position_embeddings).transpose(1, 2)
         query, key = rotated.split([self._num_heads, self._num_kv_heads], dim=1)
         value = value.transpose(1, 2)
         if past_key_values is not None:
@@ -91,8 +89,8 @@ class FusedDecoderLayer(nn.Module):
             dropout=0.0, scaling=self.scaling, sliding_window=self.sliding_window, **kwargs,
         )  # fmt: skip
         hidden_states = hidden_states + self.o_proj(mixed.reshape(batch, length, -1))
-        gate, up = self.gate_up_proj(_normed(self.post_attention_layernorm, hidden_states)).chunk(2, dim=-1)
-        return cast(torch.Tensor, hidden_states + self.down_proj(self.act_fn(gate) * up))
+        gate_up = self.gate_up_proj(_normed(self.post_attention_layernorm, hidden_states))
+        return cast(torch.Tensor, hidden_states + self.down_proj(_gated(gate_up, self.act_fn)))
 
 
 class OneDnnLinear(nn.Module):
@@ -172,6 +170,17 @@ def _can_pack(weight: torch.Tensor) -> bool:
 
 def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
+def _turned(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
+    """Rotates `(batch, length, heads, head_dim)` by its positions."""
+    turned = heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sin.unsqueeze(2)
+    return torch.addcmul(turned, heads, cos.unsqueeze(2))
+
+
+def _gated(gate_up: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return activation(gate) * up
 
 
 def _sign_sines(

@@ -1,0 +1,113 @@
+"""The engine on an NVIDIA GPU: pages, recorded steps and packed weights give what the processor gives in float32."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model_loader.checkpoint.resolve import resolve_checkpoint
+from model_loader.engine.batch_runner import BatchRunner
+from model_loader.engine.engine import Engine
+from model_loader.engine.paged_runner import PagedRunner
+from model_loader.engine.request import Request, Sampling, Token
+from model_loader.engine.runner import Feed
+from model_loader.engine.slots import Slot, SlotPlan
+from model_loader.loading.load import LoadedModel, load_model
+from model_loader.loading.placement import Placement
+from tests.qwen1_checkpoint import qwen2_model, write_qwen1_checkpoint
+from tests.tiny_checkpoint import write_tiny_checkpoint
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+CPU = Placement("cpu", "float32", None, "because this is a test")
+GPU = Placement("cuda:0", "bfloat16", None, "because this is a test")
+PLAN = SlotPlan(8, 16_384, "because this is a test")
+DECODED = 9
+KINDS: dict[str, dict[str, Any]] = {
+    "qwen2": {"max_position_embeddings": 2048},
+    "qwen3": {},
+    "qwen3_moe": {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2},
+    "mistral": {"sliding_window": 9},
+}
+
+
+def load(folder: str | Path, placement: Placement) -> LoadedModel:
+    return load_model(resolve_checkpoint(str(folder)), placement, lambda progress: None)
+
+
+def prompt_of(length: int) -> tuple[int, ...]:
+    return tuple(5 + (7 * place + length) % 390 for place in range(length))
+
+
+def differences(folder: Path, placement: Placement, lengths: Sequence[int]) -> list[float]:
+    """How far the logits of decoded tokens are from float32's, as a share of their size; the largest of each step."""
+    prompts = [prompt_of(length) for length in lengths]
+    exact = BatchRunner(load(folder, CPU), PLAN)
+    expected = [exact.forward([Feed(begin(exact, prompt), prompt, len(prompt))])[0] for prompt in prompts]
+    exact.close()
+    runner = PagedRunner(load(folder, placement), PLAN)
+    try:
+        slots = [begin(runner, prompt) for prompt in prompts]
+        runner.forward([Feed(slot, prompt[:-DECODED], 0) for slot, prompt in zip(slots, prompts, strict=True)])
+        found = []
+        for at in range(-DECODED, 0):
+            logits = runner.forward([Feed(slot, (prompt[at],), 1) for slot, prompt in zip(slots, prompts, strict=True)])
+            rows = [(expected[place][at], logits[place][0].float().cpu()) for place in range(len(prompts))]
+            found.append(max(float((got - want).norm() / want.norm()) for want, got in rows))
+        return found
+    finally:
+        runner.close()
+
+
+def begin(runner: BatchRunner, prompt: tuple[int, ...]) -> Slot:
+    slot = runner.take(Request(prompt, Sampling(max_new_tokens=8), frozenset(), str(len(prompt))))
+    assert slot is not None
+    return slot
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_steps_over_pages_compute_what_the_processor_does(kind: str, tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / kind, kind=kind, **KINDS[kind])
+    found = differences(folder, GPU, (10, 200, 262, 700))
+    assert max(found) < 0.03, found
+
+
+def test_qwen1_does_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_qwen1_checkpoint(tmp_path / "Qwen-Tiny-Chat", qwen2_model().state_dict())
+    found = differences(folder, GPU, (10, 70, 140))
+    assert max(found) < 0.03, found
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("int8", 0.05), ("int4", 0.5)])
+def test_packed_weights_do_within_their_rounding(precision: str, limit: float) -> None:
+    placement = Placement("cuda:0", "bfloat16", precision, "because this is a test")  # type: ignore[arg-type]
+    found = differences(Path("builtin"), placement, (20, 300))
+    assert max(found) < limit, found
+    assert not any(math.isnan(each) for each in found)
+
+
+def test_the_guide_answers_many_at_once_as_alone() -> None:
+    loaded = load("builtin", GPU)
+    engine = Engine(loaded)
+    assert isinstance(engine._runner, PagedRunner)
+    assert engine._runner._records
+
+    def answer(place: int, owner: str) -> list[int]:
+        request = Request(prompt_of(30 + 40 * place), Sampling(max_new_tokens=40, temperature=0), frozenset(), owner)
+        return [item.id for item in engine.stream(request) if isinstance(item, Token)]
+
+    try:
+        alone = [answer(place, f"alone {place}") for place in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda place: answer(place, f"together {place}"), range(8)))
+    finally:
+        engine.close()
+    same = sum(
+        a == b for first, second in zip(alone, together, strict=True) for a, b in zip(first, second, strict=True)
+    )
+    assert same >= 0.9 * 8 * 40, f"{same} of 320 tokens; other batch sizes round differently, but seldom"
