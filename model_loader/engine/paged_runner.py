@@ -18,6 +18,7 @@ from model_loader.engine.attention import Segment
 from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.runner import Feed
 from model_loader.engine.slots import Slot, SlotPlan, Slots
+from model_loader.loading import gpu_kernels
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -156,11 +157,14 @@ def attend(
         query = query * step.query_scale[..., None].to(query.dtype)
     queries, keys, values = (each[0].transpose(0, 1) for each in (query, key, value))
     layer = step.pages.layer(cast(int, module.layer_idx), keys)
-    flat = layer.view(2, -1, *keys.shape[1:])
-    flat[0].index_copy_(0, step.places, keys.contiguous())
-    flat[1].index_copy_(0, step.places, values.contiguous())
+    if gpu_kernels.are_available(keys.device):
+        gpu_kernels.store(keys, values, step.places, layer)
+    else:
+        flat = layer.view(2, -1, *keys.shape[1:])
+        flat[0].index_copy_(0, step.places, keys)
+        flat[1].index_copy_(0, step.places, values)
     output = varlen_attn(
-        queries.contiguous(), layer[0], layer[1], step.first_queries, None, step.max_new, step.max_length,
+        queries, layer[0], layer[1], step.first_queries, None, step.max_new, step.max_length,
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=queries.shape[1] != keys.shape[1],

@@ -14,10 +14,12 @@ import torch
 import transformers
 from torch import nn
 from torch.nn import functional
+from transformers.activations import SiLUActivation
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
+from model_loader.loading import gpu_kernels
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, has_int8_kernel
 
 _FEWEST_ROWS = 4
@@ -88,9 +90,9 @@ class FusedDecoderLayer(nn.Module):
             self, query, key, value, attention_mask,
             dropout=0.0, scaling=self.scaling, sliding_window=self.sliding_window, **kwargs,
         )  # fmt: skip
-        hidden_states = hidden_states + self.o_proj(mixed.reshape(batch, length, -1))
-        gate_up = self.gate_up_proj(_normed(self.post_attention_layernorm, hidden_states))
-        return cast(torch.Tensor, hidden_states + self.down_proj(_gated(gate_up, self.act_fn)))
+        mixed = self.o_proj(mixed.reshape(batch, length, -1))
+        hidden_states, normed = _added_and_normed(self.post_attention_layernorm, hidden_states, mixed)
+        return cast(torch.Tensor, hidden_states + self.down_proj(_gated(self.act_fn, self.gate_up_proj(normed))))
 
 
 class OneDnnLinear(nn.Module):
@@ -172,15 +174,26 @@ def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
+def _added_and_normed(norm: Any, x: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if gpu_kernels.are_available(x.device):
+        return gpu_kernels.added_and_normed(x, delta, norm.weight, norm.variance_epsilon)
+    x = x + delta
+    return x, _normed(norm, x)
+
+
 def _turned(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
     """Rotates `(batch, length, heads, head_dim)` by its positions."""
+    if heads.shape[0] == 1 and gpu_kernels.are_available(heads.device):
+        return gpu_kernels.rotated(heads, cos, signed_sin)
     turned = heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sin.unsqueeze(2)
     return torch.addcmul(turned, heads, cos.unsqueeze(2))
 
 
-def _gated(gate_up: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+def _gated(activation: nn.Module, gate_up: torch.Tensor) -> torch.Tensor:
+    if isinstance(activation, SiLUActivation) and gpu_kernels.are_available(gate_up.device):
+        return gpu_kernels.gated(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
-    return activation(gate) * up
+    return cast(torch.Tensor, activation(gate) * up)
 
 
 def _sign_sines(

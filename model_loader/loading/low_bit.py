@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model_loader.loading import gpu_kernels
+
 GROUP_SIZE = 128
 """Input channels that share a scale where we choose it ourselves."""
 KERNEL_GROUP_SIZES = (32, 64, 128, 256)
@@ -20,6 +22,8 @@ _CPU_CHANNELS = 16
 _INT4_BLOCK = 64
 """Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
 _CUDA_INNER_TILES = 8
+_FEW_ROWS = 4
+"""Up to here torch's 4-bit kernel on CUDA takes no longer than for one row; from then on ours is quicker."""
 _ACTIVATION_MAX = 32639
 """Activations are rounded to 16 bits and computed as two bytes, each of which oneDNN takes from -128 to 127."""
 _ROWS_AT_ONCE = 256
@@ -62,6 +66,8 @@ class Int4Linear(nn.Module):
             y = rows @ self.dequantize().to(rows.dtype).T
         elif rows.device.type == "cpu":
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
+        elif rows.shape[0] > _FEW_ROWS and self._has_gpu_kernels(rows.device):
+            y = gpu_kernels.int4_product(rows, self.packed, self.scales_and_zeros, self.group_size)
         else:
             y = torch.ops.aten._weight_int4pack_mm(rows, self.packed, self.group_size, self.scales_and_zeros)
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
@@ -78,6 +84,9 @@ class Int4Linear(nn.Module):
         self.bias = _joined_bias(self.bias, other.bias)
         self.out_features += other.out_features
         return True
+
+    def _has_gpu_kernels(self, device: torch.device) -> bool:
+        return self.scales_and_zeros.shape[1] % _INT4_BLOCK == 0 and gpu_kernels.are_available(device)
 
     def dequantize(self) -> torch.Tensor:
         """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""
@@ -122,6 +131,8 @@ class Int8Linear(nn.Module):
         rows = functional.pad(rows, (0, self.q.shape[1] - self.in_features)).contiguous()
         if rows.device.type == "cpu":
             y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
+        elif gpu_kernels.are_available(rows.device):
+            y = gpu_kernels.int8_product(rows, self.q, self.scales)
         else:
             y = (rows @ self.q.to(rows.dtype).T) * self.scales
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)

@@ -16,7 +16,9 @@ from model_loader.engine.paged_runner import PagedRunner
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.runner import Feed
 from model_loader.engine.slots import Slot, SlotPlan
+from model_loader.loading import gpu_kernels
 from model_loader.loading.load import LoadedModel, load_model
+from model_loader.loading.low_bit import Int4Linear, Int8Linear
 from model_loader.loading.placement import Placement
 from tests.qwen1_checkpoint import qwen2_model, write_qwen1_checkpoint
 from tests.tiny_checkpoint import write_tiny_checkpoint
@@ -89,6 +91,34 @@ def test_packed_weights_do_within_their_rounding(precision: str, limit: float) -
     found = differences(Path("builtin"), placement, (20, 300))
     assert max(found) < limit, found
     assert not any(math.isnan(each) for each in found)
+
+
+def test_the_kernels_of_our_own_run() -> None:
+    assert gpu_kernels.are_available(torch.device("cuda:0"))
+
+
+@pytest.mark.parametrize("group_size", [32, 64, 128, 256])
+@pytest.mark.parametrize("rows", [1, 4, 5, 33, 64, 65, 300])
+def test_four_bits_give_the_product_of_the_weights_they_stand_for(rows: int, group_size: int) -> None:
+    torch.manual_seed(rows)
+    q = torch.randint(0, 16, (192, 512), device="cuda")
+    scales, zeros = (torch.randn(192, 512 // group_size, device="cuda").bfloat16().float() for _ in range(2))
+    groups = (q.view(192, -1, group_size) - 8) * scales[..., None] + zeros[..., None]
+    x = torch.randn(rows, 512, device="cuda", dtype=torch.bfloat16)
+    expected = x.float() @ groups.view(192, 512).T
+    found = Int4Linear(q, scales, zeros)(x).float()
+    assert float((found - expected).norm() / expected.norm()) < 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 5, 33, 65])
+@pytest.mark.parametrize("out_features", [192, 200])
+def test_eight_bits_too(rows: int, out_features: int) -> None:
+    torch.manual_seed(rows)
+    weight = torch.randn(out_features, 512, device="cuda", dtype=torch.bfloat16)
+    x = torch.randn(rows, 512, device="cuda", dtype=torch.bfloat16)
+    expected = x.float() @ weight.float().T
+    found = Int8Linear(weight)(x).float()
+    assert float((found - expected).norm() / expected.norm()) < 0.02
 
 
 def test_the_guide_answers_many_at_once_as_alone() -> None:
