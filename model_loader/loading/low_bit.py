@@ -7,6 +7,8 @@ The kernels: `_weight_int4pack_mm` (CUDA, compute capability 8.0 and later), `_w
 instructions for it. Elsewhere a layer's weight is unpacked at each use.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -26,7 +28,11 @@ _FEW_ROWS = 4
 """Up to here torch's 4-bit kernel on CUDA takes no longer than for one row; from then on ours is quicker."""
 _ACTIVATION_MAX = 32639
 """Activations are rounded to 16 bits and computed as two bytes, each of which oneDNN takes from -128 to 127."""
+_LEAST_ACTIVATION = 1e-26
+_BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
+"""Zero as two bytes, and the half that makes cutting off rounding."""
 _ROWS_AT_ONCE = 256
+_ROWS_OF_BYTES = 64
 
 
 class Int4Linear(nn.Module):
@@ -124,7 +130,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
         if self.packed is not None:
-            y = self._product_of_bytes(x.reshape(-1, self.in_features), x.dtype)
+            y = self._product_of_bytes(x.reshape(-1, self.in_features))
             y = y.view(*x.shape[:-1], self.out_features)
             return y if self.bias is None else y.add_(self.bias)
         rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
@@ -155,27 +161,39 @@ class Int8Linear(nn.Module):
             q = self.q[: self.out_features, : self.in_features]
             self.packed = torch.ops.onednn.qlinear_prepack(q, [2, self.in_features])
             self._channel_scales = self.scales[: self.out_features].float()
-            self._place_values = torch.tensor([[1.0, 256.0]])
             self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
             self.q = nn.Buffer(torch.empty(0, dtype=torch.int8))
 
-    def _product_of_bytes(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """`(rows, in_features)` to `(rows, out_features)` in a dtype, exact to 16 bits of the activations."""
+    def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
+        """`(rows, in_features)` to `(rows, out_features)` in their dtype, exact to 16 bits of the activations.
+
+        These are rounded, shifted to be positive, and cut into a low and a high byte; 128 in each stands for zero.
+        """
         num_rows = rows.shape[0]
-        scale = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True, dtype=torch.float32)
-        scale = scale.mul_(1 / _ACTIVATION_MAX).clamp_(min=1e-30)
-        # Rounded, shifted to be positive, and cut into a low and a high byte; 128 in each of them stands for zero.
-        numbers = (rows / scale).add_(257 * 128 + 0.5).to(torch.int32)
-        low_high = numbers.view(torch.uint8).as_strided(
-            (2, num_rows, self.in_features), (1, 4 * self.in_features, 4)
-        ).reshape(2 * num_rows, self.in_features)  # fmt: skip
-        y = torch.ops.onednn.qlinear_pointwise(
-            low_high, 1.0, 128, self.packed, self._channel_scales, self._zeros,
-            None, 1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
         if num_rows == 1:
-            return torch.mm(scale * self._place_values, y).to(dtype)
-        return y[:num_rows].add_(y[num_rows:], alpha=256).mul_(scale).to(dtype)
+            unit = max(float(rows.abs().max()), _LEAST_ACTIVATION) / _ACTIVATION_MAX
+            numbers = torch.add(_BYTES_ZERO, rows.float(), alpha=1 / unit).to(torch.int32)
+            low, high = self._multiply(numbers.view(torch.uint8).as_strided((2, self.in_features), (1, 4)))
+            return torch.add(low, high, alpha=256).mul_(unit).to(rows.dtype).view(1, -1)
+        if num_rows > _ROWS_OF_BYTES:  # what lies between the steps should stay in the processor's cache
+            return torch.cat([self._product_of_bytes(part) for part in rows.split(_ROWS_OF_BYTES)])
+        units = rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
+        numbers = rows.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)
+        low_high = torch.empty(2, num_rows, self.in_features, dtype=torch.uint8)
+        low_high[0].copy_(numbers)
+        low_high[1].copy_(numbers.bitwise_right_shift_(8))
+        y = self._multiply(low_high.view(2 * num_rows, -1))
+        return y[:num_rows].add_(y[num_rows:], alpha=256).mul_(units).to(rows.dtype)
+
+    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        """The product with rows of bytes in which 128 stands for zero, in float32."""
+        return cast(
+            torch.Tensor,
+            torch.ops.onednn.qlinear_pointwise(
+                rows, 1.0, 128, self.packed, self._channel_scales, self._zeros,
+                None, 1.0, 0, torch.float32, "none", [], "",
+            ),
+        )  # fmt: skip
 
 
 def has_int8_kernel(device: torch.device) -> bool:
