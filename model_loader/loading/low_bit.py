@@ -7,6 +7,7 @@ The kernels: `_weight_int4pack_mm` (CUDA, compute capability 8.0 and later), `_w
 instructions for it. Elsewhere a layer's weight is unpacked at each use.
 """
 
+import functools
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from model_loader.loading import gpu_kernels
+from model_loader.loading.hardware import probe_hardware
 
 GROUP_SIZE = 128
 """Input channels that share a scale where we choose it ourselves."""
@@ -24,6 +26,8 @@ _CPU_CHANNELS = 16
 _INT4_BLOCK = 64
 """Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
 _CUDA_INNER_TILES = 8
+_ROWS_TO_UNPACK_FOR = 128
+"""From here on the 4-bit kernel on processors takes longer than unpacking the weight and a product in bfloat16."""
 _FEW_ROWS = 4
 """Up to here torch's 4-bit kernel on CUDA takes no longer than for one row; from then on ours is quicker."""
 _ACTIVATION_MAX = 32639
@@ -70,6 +74,8 @@ class Int4Linear(nn.Module):
         rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
         if not self.has_kernel:
             y = rows @ self.dequantize().to(rows.dtype).T
+        elif rows.device.type == "cpu" and rows.shape[0] >= _ROWS_TO_UNPACK_FOR and self._unpacks_in_blocks:
+            y = rows @ self._unpacked()
         elif rows.device.type == "cpu":
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
         elif rows.shape[0] > _FEW_ROWS and self._has_gpu_kernels(rows.device):
@@ -90,6 +96,22 @@ class Int4Linear(nn.Module):
         self.bias = _joined_bias(self.bias, other.bias)
         self.out_features += other.out_features
         return True
+
+    @property
+    def _unpacks_in_blocks(self) -> bool:
+        return self.packed.shape[0] % _INT4_BLOCK == 0 and _packs_in_blocks()
+
+    def _unpacked(self) -> torch.Tensor:
+        """The weight `(in_features, out_features)` in bfloat16, of blocks as `_packs_in_blocks` says."""
+        pairs = self.packed.view(-1, self.in_features, _INT4_BLOCK // 2)
+        q = torch.empty(pairs.shape[0], self.in_features, 2, _INT4_BLOCK // 2, dtype=torch.bfloat16)
+        q[:, :, 0].copy_((pairs & 0xF).view(torch.int8).sub_(_INT4_MIDDLE))
+        q[:, :, 1].copy_((pairs >> 4).view(torch.int8).sub_(_INT4_MIDDLE))
+        groups = q.view(pairs.shape[0], -1, self.group_size, _INT4_BLOCK)
+        blocks = self.scales_and_zeros.view(groups.shape[1], -1, 1, _INT4_BLOCK, 2).transpose(0, 1)
+        scales, zeros = (each.contiguous() for each in blocks.unbind(-1))
+        torch.addcmul(zeros, groups, scales, out=groups)
+        return groups.view(pairs.shape[0], self.in_features, -1).transpose(0, 1).reshape(self.in_features, -1)
 
     def _has_gpu_kernels(self, device: torch.device) -> bool:
         return self.scales_and_zeros.shape[1] % _INT4_BLOCK == 0 and gpu_kernels.are_available(device)
@@ -194,6 +216,24 @@ class Int8Linear(nn.Module):
                 None, 1.0, 0, torch.float32, "none", [], "",
             ),
         )  # fmt: skip
+
+
+@functools.cache
+def _packs_in_blocks() -> bool:
+    """Whether the processor's 4-bit kernel keeps 64 output channels together and byte j is channel j and 32 + j.
+
+    That depends on its instructions. Where products of bfloat16 are quick, a weight in this order is unpacked for many
+    rows at once: the kernel's time is in proportion to them.
+    """
+    if not probe_hardware().cpu_computes_bfloat16:
+        return False
+    place = torch.arange(_INT4_BLOCK)[:, None].expand(_INT4_BLOCK, KERNEL_GROUP_SIZES[0])
+    ones, sixteens = (
+        _pack_int4(digit, has_kernel=True).view(-1, _INT4_BLOCK // 2) for digit in (place % 16, place // 16)
+    )
+    expected = torch.arange(_INT4_BLOCK // 2)
+    low, high = (ones & 0xF) + 16 * (sixteens & 0xF), (ones >> 4) + 16 * (sixteens >> 4)
+    return bool((low == expected).all() and (high == expected + _INT4_BLOCK // 2).all())
 
 
 def has_int8_kernel(device: torch.device) -> bool:

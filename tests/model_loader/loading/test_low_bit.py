@@ -25,18 +25,19 @@ def dequantized(q: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor) -> t
     return (groups * scales[..., None] + zeros[..., None]).reshape(q.shape)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 65, 200])
 @pytest.mark.parametrize("has_kernel", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_int4_layer_computes_with_its_rounded_weight(
-    shape: tuple[int, int], has_kernel: bool, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], has_kernel: bool, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weight, bias, x = random_weight(shape), torch.randn(shape[0]), torch.randn(2, 3, shape[1]).bfloat16()
+    weight, bias, x = random_weight(shape), torch.randn(shape[0]), torch.randn(1, rows, shape[1]).bfloat16()
     rounded = round_to_int4(weight)
     if not has_kernel:
         monkeypatch.setattr(low_bit, "has_int4_kernel", lambda device: False)
     layer = Int4Linear(*rounded, bias)
     y = layer(x)
-    assert y.shape == (2, 3, shape[0])
+    assert y.shape == (1, rows, shape[0])
     assert y.dtype == torch.bfloat16
     assert relative_error(y, x.float() @ dequantized(*rounded).T + bias) < KERNEL_BOUND
     if not has_kernel:
