@@ -100,18 +100,18 @@ class DialogueWriter:
     def _turn(self, language: str, last: Answer | None, name: str) -> tuple[str, Answer, str]:
         """A question, its answer, and the name of the person who asks as far as it is known then."""
         draw = self._random.random()
-        if draw < (0.12 if last is None else 0.06):
+        if draw < (0.10 if last is None else 0.05):
             name = self._phrasing.name(language)
             return self._question("tell_name", language, name), self._answer("tell_name", language, name), name
-        if draw < (0.45 if name else 0.13 if last is None else 0.08):
+        if draw < (0.45 if name else 0.11 if last is None else 0.07):
             topic = "ask_name" if name else "name_unknown"
             return self._question("ask_name", language), self._answer(topic, language, name), name
-        if draw < (0.68 if name else 0.5 if last else 0.15):
+        if draw < (0.68 if name else 0.5 if last else 0.13):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.78 if name else 0.65 if last else 0.43):
+        if draw < (0.78 if name else 0.65 if last else 0.41):
             return self._question("refuse", language), self._answer("refuse", language), name
-        if draw < (0.785 if name else 0.655 if last else 0.44):
+        if draw < (0.785 if name else 0.655 if last else 0.42):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choice(self._topics).name
         return self._question(topic, language), self._answer(topic, language), name
