@@ -23,9 +23,10 @@ IGNORED = -100
 """The label of an id that is not learned (torch's `cross_entropy` skips it)."""
 _MERGE_DROPOUT = 0.1
 _BEGINNING_TOKENS = 7
-_BEGINNING_SHARE = 0.9
-"""Of dialogues with a single answer, how many stop after its first tokens: those decide what it is about, and the rest
-is soon known by heart, so that most of the time would go into what needs no learning."""
+_BEGINNING_SHARES = (0.9, 0.6)
+"""Of dialogues with one answer, and of those with more, how many teach only the first tokens of each answer: those
+decide what it is about, and the rest is soon known by heart, so that most of the time would go into what needs no
+learning. Such a dialogue ends soon after its last answer has begun. Short answers come in the longer ones only."""
 _COPY_BATCHES = 200
 """How many batches come first that hold nothing but random ids said twice: a model learns to copy from these within
 half a million ids, and from dialogues alone hardly ever; it needs that to repeat a name."""
@@ -122,13 +123,12 @@ def training_batches(
     while True:
         rows = []
         for _ in range(_DIALOGUES_PER_SORT):
-            ids, labels = encoder.encode(writer.write())
+            dialogue = writer.write()
+            ids, labels = (each[:context_length] for each in encoder.encode(dialogue))
+            has_one_answer = sum(message.role == "assistant" for message in dialogue) == 1
             # To repeat a name is learned from whole answers alone.
-            rows.append(
-                (ids[:context_length], labels[:context_length])
-                if writer.has_name
-                else _beginning(ids, labels, context_length, random)
-            )
+            is_whole = writer.has_name or random.random() > _BEGINNING_SHARES[0 if has_one_answer else 1]
+            rows.append((ids, labels) if is_whole else _beginnings(ids, labels))
         rows += [_copy_row(encoder, phrasing, random) for _ in range(int(_COPY_SHARE * len(rows)))]
         rows.sort(key=lambda row: len(row[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
@@ -140,13 +140,17 @@ def training_batches(
         yield from (encoder.batch(batch) for batch in batches)
 
 
-def _beginning(ids: list[int], labels: list[int], context_length: int, random: Random) -> tuple[list[int], list[int]]:
-    """A row cut to the context length, or soon after its only answer has begun."""
-    first_learned = next(place for place, label in enumerate(labels) if label != IGNORED)
-    has_one_answer = IGNORED not in labels[first_learned:]
-    if has_one_answer and random.random() < _BEGINNING_SHARE:
-        context_length = first_learned + _BEGINNING_TOKENS
-    return ids[:context_length], labels[:context_length]
+def _beginnings(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    """A row of which only the beginnings of the answers are learned, cut after the last of them."""
+    num_learned = end = 0
+    shortened = []
+    for place, label in enumerate(labels):
+        num_learned = num_learned + 1 if label != IGNORED else 0
+        is_beginning = 0 < num_learned <= _BEGINNING_TOKENS
+        shortened.append(label if is_beginning else IGNORED)
+        if is_beginning:
+            end = place + 1
+    return ids[:end], shortened[:end]
 
 
 def _copy_row(encoder: DialogueEncoder, phrasing: Phrasing, random: Random) -> tuple[list[int], list[int]]:

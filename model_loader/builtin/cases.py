@@ -89,9 +89,15 @@ class TopicFinder:
             for trigram, count in trigrams.items():
                 self._places.setdefault(trigram, []).append((place, count))
 
-    def find(self, text: str) -> Answer | None:
-        """The answer that shares most trigrams with the text (Dice's coefficient), None if none shares enough."""
-        trigrams = _trigrams(text)
+    def find(self, text: str, name: str = "") -> Answer | None:
+        """The answer that shares most trigrams with the text (Dice's coefficient), None if none shares enough.
+
+        Args:
+            text: a reply.
+            name: a person's name that it should repeat. The answers compared with have none, and in Chinese a name is
+                half of "You are called [name]", so it is left out of the text too.
+        """
+        trigrams = _trigrams(text.replace(name, ""))
         shared: Counter[int] = Counter()
         for trigram, count in trigrams.items():
             for place, reference_count in self._places.get(trigram, ()):

@@ -19,7 +19,9 @@ DEPENDENT_TOPICS = frozenset(
 )
 _REFUSALS = frozenset({"refuse", "refuse_other"})
 _NUM_TURNS = tuple(range(1, 15))
-_NUM_TURNS_WEIGHTS = (60, 25, 11, 3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+_NUM_TURNS_WEIGHTS = (66, 21, 9, 3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+_MORE_TURNS_AFTER_NAME = (1, 1, 2, 3)
+"""How many turns follow at least once a name was told: only they show whether it is remembered."""
 _LANGUAGE_WEIGHTS = (4, 3, 3)
 """Of `LANGUAGES`: in English the same few words ask for different things more often."""
 _SAID_TWICE_SHARE = 0.06
@@ -27,9 +29,10 @@ _SAID_TWICE_SHARE = 0.06
 _KEYWORDS_SHARE = 0.3
 """How often a question is one of the topic's keywords in a frame that all topics share."""
 _NUM_PLAIN = 12
-_PLAIN_SHARE = 0.6
+_PLAIN_SHARE = 0.25
 """How often a question is one of the topic's plainest lines, which stand first in the files: those are asked most, and
-among a hundred others "Hello" alone would be drawn too seldom to be learned."""
+among a hundred others "Hello" alone would be drawn too seldom to be learned. Unrelated questions have no plainest ones:
+what they have in common is only seen in many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +85,33 @@ class DialogueWriter:
         language = self._random.choices(LANGUAGES, _LANGUAGE_WEIGHTS)[0]
         answer: Answer | None = None
         name = ""
-        for _ in range(self._random.choices(_NUM_TURNS, _NUM_TURNS_WEIGHTS)[0]):
+        num_left = self._random.choices(_NUM_TURNS, _NUM_TURNS_WEIGHTS)[0]
+        while num_left:
             if self._random.random() < 0.08:
                 language = self._random.choice(LANGUAGES)
             question, answer, name = self._turn(language, answer, name)
             messages += (Message("user", question), Message("assistant", answer_text(self._corpus, answer)))
+            num_left -= 1
+            if answer.topic == "tell_name":
+                num_left = max(num_left, self._random.choice(_MORE_TURNS_AFTER_NAME))
         self.has_name = bool(name)
         return tuple(messages)
 
     def _turn(self, language: str, last: Answer | None, name: str) -> tuple[str, Answer, str]:
         """A question, its answer, and the name of the person who asks as far as it is known then."""
         draw = self._random.random()
-        if draw < (0.12 if last is None else 0.06):
+        if draw < (0.10 if last is None else 0.05):
             name = self._phrasing.name(language)
             return self._question("tell_name", language, name), self._answer("tell_name", language, name), name
-        if draw < (0.45 if name else 0.13 if last is None else 0.08):
+        if draw < (0.45 if name else 0.11 if last is None else 0.07):
             topic = "ask_name" if name else "name_unknown"
             return self._question("ask_name", language), self._answer(topic, language, name), name
-        if draw < (0.68 if name else 0.5 if last else 0.15):
+        if draw < (0.68 if name else 0.5 if last else 0.13):
             question, answer = self._follow_up(language, last)
             return question, answer, name
-        if draw < (0.78 if name else 0.67 if last else 0.50):
-            return self._unrelated(language), self._answer("refuse", language), name
-        if draw < (0.785 if name else 0.675 if last else 0.51):
+        if draw < (0.78 if name else 0.65 if last else 0.41):
+            return self._question("refuse", language), self._answer("refuse", language), name
+        if draw < (0.785 if name else 0.655 if last else 0.42):
             return self._question("refuse_other", "en"), self._answer("refuse", "en"), name
         topic = self._random.choice(self._topics).name
         return self._question(topic, language), self._answer(topic, language), name
@@ -131,27 +138,26 @@ class DialogueWriter:
         variants = len(self._corpus.topics[topic].speech[language].say)
         return Answer(topic, self._random.randrange(variants), language, name)
 
-    def _unrelated(self, language: str) -> str:
-        return self._question("refuse", language)
-
     def _question(self, topic_name: str, language: str, name: str = "") -> str:
         topic: Topic = self._corpus.topics[topic_name]
         if "any" in topic.speech:
             templates = [each for each in topic.speech["any"].ask if _script(each) == language]
         else:
             templates = list(topic.speech[language].ask)
+        plain = templates if topic_name == "refuse" else templates[:_NUM_PLAIN]
         speech = topic.speech.get(language)
         while True:
-            question = self._phrasing.question(self._template(templates, speech, language), language, name)
+            question = self._phrasing.question(self._template(templates, plain, speech, language), language, name)
             if not name and self._random.random() < _SAID_TWICE_SHARE:
-                question += " " + self._phrasing.question(self._template(templates, speech, language), language)
+                more = self._template(templates, plain, speech, language)
+                question += " " + self._phrasing.question(more, language)
             if normalised(question) not in self._forbidden and normalised(question):
                 return question
 
-    def _template(self, templates: list[str], speech: Speech | None, language: str) -> str:
+    def _template(self, templates: list[str], plain: list[str], speech: Speech | None, language: str) -> str:
         """A line of the topic's questions, or now and then one of its keywords in a frame."""
         if speech is None or not speech.nouns or self._random.random() > _KEYWORDS_SHARE:
-            return self._random.choice(templates[:_NUM_PLAIN] if self._random.random() < _PLAIN_SHARE else templates)
+            return self._random.choice(plain if self._random.random() < _PLAIN_SHARE else templates)
         if speech.doings and self._random.random() < 0.5:
             return self._phrasing.framed("doing", self._random.choice(speech.doings), language)
         return self._phrasing.framed("about", self._random.choice(speech.nouns), language)

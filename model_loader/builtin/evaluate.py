@@ -83,7 +83,7 @@ def evaluate(model: PreTrainedModel, tokenizer: Tokenizer, corpus: Corpus) -> Ev
     started = time.perf_counter()
     finder = TopicFinder(corpus)
     outcomes = tuple(
-        Outcome(case, reply, num_tokens, is_cut_off, finder.find(reply))
+        Outcome(case, reply, num_tokens, is_cut_off, finder.find(reply, case.must_contain))
         for case, reply, num_tokens, is_cut_off in _replies(model, tokenizer, corpus, evaluation_cases(corpus))
     )
     return Evaluation(outcomes, time.perf_counter() - started)

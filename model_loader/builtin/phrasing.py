@@ -18,6 +18,12 @@ _SLOT = re.compile(r"\[(\w+)\]")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _STRANGE_WORD_SHARE = 0.05
 """How often a word that means nothing stands in a question: the words around it decide what it is about."""
+_DROP_SHARES = {"en": (0.25, 0.1), "zh": (0.15, 0.07), "ja": (0.15, 0.07)}
+"""Where something is left out of a question: which share of the small words (or characters), and of the others."""
+_LEAST_PARTS = 4
+"""From how many words (or characters) on something may be left out: of "shorter please" nothing can be."""
+_RARE_NAME_SHARE = 0.4
+"""How often a made-up name consists of any characters at all: only then is each of them copied, rather than known."""
 
 
 def _common_characters(encoding: str, last_row: int) -> str:
@@ -27,6 +33,8 @@ def _common_characters(encoding: str, last_row: int) -> str:
 
 
 _HAN_CHARACTERS = {"zh": _common_characters("gb2312", 0xD7), "ja": _common_characters("euc_jp", 0xCF)}
+_KANA = ("".join(map(chr, range(0x3042, 0x3094))), "".join(map(chr, range(0x30A2, 0x30F4))))
+_NAME_CHARACTERS = {"zh": (_HAN_CHARACTERS["zh"],), "ja": (_HAN_CHARACTERS["ja"], *_KANA)}
 
 
 def normalised(text: str) -> str:
@@ -92,6 +100,9 @@ class Phrasing:
                 return name
 
     def _made_up_name(self, language: str) -> str:
+        if language != "en" and self._random.random() < _RARE_NAME_SHARE:
+            characters = self._random.choice(_NAME_CHARACTERS[language])
+            return "".join(self._random.choices(characters, k=self._random.randint(2, 4)))
         syllables = self._corpus.names[language].syllables
         length = self._random.choices((1, 2, 3, 4), (1, 6, 5, 2) if language != "zh" else (1, 5, 5, 0))[0]
         name = "".join(self._random.choice(syllables) for _ in range(length))
@@ -143,15 +154,19 @@ class Phrasing:
         return text
 
     def _thinned(self, text: str, language: str) -> str:
-        """Some words or characters left out, now and then in another order: what is left still says what is meant."""
+        """Some words or characters left out, small ones more often, now and then in another order.
+
+        What is left still says what is meant; a text of a few words alone stays whole.
+        """
         separator = " " if language == "en" else ""
         parts = text.split(" ") if language == "en" else list(text)
-        share = 0.2 if language == "en" else 0.1
-        kept = [part for part in parts if self._random.random() > share]
-        if len(kept) < 2 or 2 * len(kept) < len(parts):
-            kept = parts
-        if self._random.random() < 0.15 and len(kept) > 3:
-            at = self._random.randrange(1, len(kept))
+        if len(parts) < _LEAST_PARTS:
+            return text
+        small, other = _DROP_SHARES[language]
+        small_words = self._corpus.phrases[language]["small"]
+        kept = [part for part in parts if self._random.random() > (small if part.lower() in small_words else other)]
+        if self._random.random() < 0.15:
+            at = self._random.randrange(1, len(parts))
             kept = kept[at:] + kept[:at]
         return separator.join(kept)
 

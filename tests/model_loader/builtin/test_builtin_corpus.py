@@ -38,6 +38,16 @@ def test_every_answer_is_told_apart_from_the_answers_of_other_topics(corpus: Cor
                 assert (found.topic, found.language) == (topic.name, language)
 
 
+def test_a_reply_that_repeats_a_long_name_is_still_told_apart(corpus: Corpus) -> None:
+    finder = TopicFinder(corpus)
+    for language in LANGUAGES:
+        for name in corpus.names[language].held_out:
+            for variant in range(2):
+                found = finder.find(answer_text(corpus, Answer("ask_name", variant, language, name)), name)
+                assert found is not None
+                assert (found.topic, found.language) == ("ask_name", language)
+
+
 def test_a_reply_about_nothing_belongs_to_no_topic(corpus: Corpus) -> None:
     assert TopicFinder(corpus).find("zzz qqq zzz qqq xxx") is None
 
