@@ -51,7 +51,7 @@ class Recipe:
         seed: of the dialogues and of the first weights.
     """
 
-    steps: int = 7200
+    steps: int = 8800
     batch_tokens: int = 3072
     train_context: int = 1024
     learning_rate: float = 3e-3

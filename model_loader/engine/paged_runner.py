@@ -164,7 +164,7 @@ def attend(
         flat[0].index_copy_(0, step.places, keys)
         flat[1].index_copy_(0, step.places, values)
     output = varlen_attn(
-        queries, layer[0], layer[1], step.first_queries, None, step.max_new, step.max_length,
+        queries, layer[0], layer[1], step.first_queries, step.first_queries, step.max_new, step.max_length,
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=queries.shape[1] != keys.shape[1],
