@@ -7,171 +7,26 @@ recorded once and replayed. Pages let sequences of any length share one tensor p
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch.nn import functional
 
 from model_loader.engine.attention import Segment
 from model_loader.engine.batch_runner import BatchRunner
+from model_loader.engine.paged_attention import PAGED_ATTENTION, PagedStep, attend
+from model_loader.engine.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
 from model_loader.engine.runner import Feed
 from model_loader.engine.slots import Slot, SlotPlan, Slots
-from model_loader.loading import gpu_kernels
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
 
-PAGED_ATTENTION = "paged"
-PAGE_TOKENS = 256
-"""Flash attention 2 reads pages of a multiple of 256 tokens."""
 _MAX_HEAD_DIM = 256
 _BUCKETS = (1, 2, 4, 8, 16, 24, 32)
-_SPARE_PAGE = 0
-"""Where unused rows of a recorded step write."""
-
-
-class Pages:
-    """One tensor of keys and values for each layer, cut into pages, and which of them are free.
-
-    Args:
-        num_pages: how many there are, the spare one not counted.
-    """
-
-    def __init__(self, num_pages: int) -> None:
-        self._num_pages = num_pages + 1
-        self._free = list(range(num_pages, _SPARE_PAGE, -1))
-        self._layers: dict[int, torch.Tensor] = {}
-
-    @property
-    def num_free(self) -> int:
-        """Pages that nobody holds."""
-        return len(self._free)
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that have written something."""
-        return len(self._layers)
-
-    def take(self, number: int) -> list[int]:
-        """Some free pages.
-
-        Raises:
-            IndexError: there are not so many.
-        """
-        return [self._free.pop() for _ in range(number)]
-
-    def give_back(self, pages: Sequence[int]) -> None:
-        """Frees pages."""
-        self._free.extend(pages)
-
-    def layer(self, index: int, like: torch.Tensor) -> torch.Tensor:
-        """Keys and values of a layer, `(2, pages, PAGE_TOKENS, kv_heads, head_dim)`.
-
-        Args:
-            index: the layer's number.
-            like: new keys or values of it, `(tokens, kv_heads, head_dim)`.
-        """
-        if index not in self._layers:
-            self._layers[index] = like.new_zeros(2, self._num_pages, PAGE_TOKENS, *like.shape[1:])
-        return self._layers[index]
-
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Copies whole pages in all layers."""
-        for layer in self._layers.values():
-            layer[:, list(targets)] = layer[:, list(sources)]
-
-
-class PagedSlot(Slot):
-    """A sequence whose keys and values lie in pages.
-
-    Attributes:
-        pages: their numbers, in the order of the tokens.
-    """
-
-    def __init__(self, rope_alpha: float, capacity: int, pool: Pages) -> None:
-        super().__init__(rope_alpha, capacity)
-        self._pool = pool
-        self.pages = pool.take(capacity // PAGE_TOKENS)
-
-    def copy_from(self, other: Slot, num_tokens: int) -> None:
-        """As `Slot` says."""
-        num_pages = -(-num_tokens // PAGE_TOKENS)
-        self._pool.copy(cast(PagedSlot, other).pages[:num_pages], self.pages[:num_pages])
-        self.ids = other.ids[:num_tokens]
-
-    def grow(self, capacity: int) -> None:
-        """As `Slot` says."""
-        self.pages += self._pool.take((capacity - self.capacity) // PAGE_TOKENS)
-        self.capacity = capacity
-
-    def free(self) -> None:
-        """As `Slot` says."""
-        self._pool.give_back(self.pages)
-        self.pages = []
-
-    def places(self, start: int, length: int) -> list[int]:
-        """Where tokens lie, counted through all pages."""
-        return [self.pages[at // PAGE_TOKENS] * PAGE_TOKENS + at % PAGE_TOKENS for at in range(start, start + length)]
-
-
-@dataclass(slots=True)
-class PagedStep:
-    """What one forward pass computes; tensors are on the model's device, counts in int32.
-
-    Attributes:
-        pages: where keys and values live.
-        places: where each new token's go, `(tokens,)` in int64.
-        first_queries: where each sequence's new tokens begin, and their number at the end, `(sequences + 1,)`.
-        lengths: tokens of each sequence, the new ones included, `(sequences,)`.
-        page_table: each sequence's pages, `(sequences, most pages)`.
-        max_new, max_length: at least the most new tokens and the most tokens that any of them has.
-        query_scale: by how much each token's queries are multiplied, `(1, tokens)`; None for not at all.
-    """
-
-    pages: Pages
-    places: torch.Tensor
-    first_queries: torch.Tensor
-    lengths: torch.Tensor
-    page_table: torch.Tensor
-    max_new: int
-    max_length: int
-    query_scale: torch.Tensor | None = None
-
-
-def attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    *,
-    step: PagedStep,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    **unused: Any,
-) -> tuple[torch.Tensor, None]:
-    """As `model_loader.engine.attention.attend`, over pages."""
-    if step.query_scale is not None:
-        query = query * step.query_scale[..., None].to(query.dtype)
-    queries, keys, values = (each[0].transpose(0, 1) for each in (query, key, value))
-    layer = step.pages.layer(cast(int, module.layer_idx), keys)
-    if gpu_kernels.are_available(keys.device):
-        gpu_kernels.store(keys, values, step.places, layer)
-    else:
-        flat = layer.view(2, -1, *keys.shape[1:])
-        flat[0].index_copy_(0, step.places, keys)
-        flat[1].index_copy_(0, step.places, values)
-    output = varlen_attn(
-        queries, layer[0], layer[1], step.first_queries, step.first_queries, step.max_new, step.max_length,
-        scale=scaling,
-        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
-        enable_gqa=queries.shape[1] != keys.shape[1],
-        seqused_k=step.lengths,
-        block_table=step.page_table,
-    )  # fmt: skip
-    return cast(torch.Tensor, output).unsqueeze(0), None
+_MOST_ERROR = 0.02
+"""Of attention in 16 bits, as a share of its size; it is off by 0.002 where all is well."""
 
 
 class PagedRunner(BatchRunner):
@@ -189,14 +44,12 @@ class PagedRunner(BatchRunner):
     @staticmethod
     def supports(loaded: LoadedModel) -> bool:
         """Whether torch's flash attention computes the model's heads on its device."""
-        config = loaded.model.config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return (
             BatchRunner.supports(loaded)
             and loaded.placement.device.startswith("cuda")
             and loaded.placement.dtype in ("bfloat16", "float16")
             and torch.cuda.get_device_capability(loaded.input_device) >= (8, 0)
-            and head_dim <= _MAX_HEAD_DIM
+            and _head_shape(loaded.model.config)[2] <= _MAX_HEAD_DIM
         )
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
@@ -219,6 +72,57 @@ class PagedRunner(BatchRunner):
             lambda rope_alpha, capacity: PagedSlot(rope_alpha, capacity, self._pages),
         )
 
+    def try_out(self) -> None:
+        """As `BatchRunner` says; and attention must be right, which a wrong kernel would not tell by itself."""
+        self._check_attention((PAGE_TOKENS + 9, 5))
+        super().try_out()
+
+    @torch.inference_mode()
+    def _check_attention(self, lengths: Sequence[int]) -> None:
+        """Compares two steps of random sequences with plain attention: whole prompts, then a token more of each."""
+        num_heads, kv_heads, head_dim = _head_shape(self._config)
+        dtype, device = getattr(torch, self._loaded.placement.dtype), self._loaded.input_device
+        generator = torch.Generator().manual_seed(0)
+        drawn = [
+            [torch.randn(heads, length + 1, head_dim, generator=generator).to(device, dtype) for length in lengths]
+            for heads in (num_heads, kv_heads, kv_heads)
+        ]
+        slots = [cast(Slot, self._slots.take((), length + 1, "", 1.0)) for length in lengths]
+        try:
+            for parts in ([(0, length) for length in lengths], [(length, 1) for length in lengths]):
+                self._compare([Segment(slot, *part) for slot, part in zip(slots, parts, strict=True)], *drawn)
+        finally:
+            for slot in slots:
+                self._slots.release(slot, is_kept=False)
+
+    def _compare(
+        self,
+        segments: Sequence[Segment],
+        queries: Sequence[torch.Tensor],
+        keys: Sequence[torch.Tensor],
+        values: Sequence[torch.Tensor],
+    ) -> None:
+        """Raises if a step's attention is not the plain one; tensors are of whole sequences, `(heads, tokens, dim)`."""
+        device = self._loaded.input_device
+        new = [slice(part.start, part.start + part.length) for part in segments]
+        query, key, value = (
+            torch.cat([each[:, at] for each, at in zip(kind, new, strict=True)], dim=1).unsqueeze(0)
+            for kind in (queries, keys, values)
+        )
+        step = self._make_step(segments, torch.zeros(1, 1, dtype=torch.long, device=device))
+        step.query_scale = None
+        found, _ = attend(cast(Any, SimpleNamespace(layer_idx=0)), query, key, value, None, step=step)
+        parts = []
+        for q, k, v, at in zip(queries, keys, values, new, strict=True):
+            is_seen = torch.ones(at.stop, at.stop, dtype=torch.bool, device=device).tril()[at]
+            k, v = k[None, :, : at.stop].float(), v[None, :, : at.stop].float()
+            part = functional.scaled_dot_product_attention(q[None, :, at].float(), k, v, is_seen, enable_gqa=True)
+            parts.append(part[0].transpose(0, 1))
+        expected = torch.cat(parts)
+        error = float((found[0].float() - expected).norm() / expected.norm())
+        if not error < _MOST_ERROR:
+            raise RuntimeError(f"attention over pages is wrong by {error:.1%}")
+
     def _check_tried(self, slot: Slot) -> None:
         if self._pages.num_layers != self._config.num_hidden_layers:
             raise KeyError("some layers keep no keys and values of their own")
@@ -230,7 +134,7 @@ class PagedRunner(BatchRunner):
         for part in segments:
             first_queries.append(first_queries[-1] + part.length)
         most_pages = max(-(-end // PAGE_TOKENS) for end in ends)
-        table = [(slot.pages + [_SPARE_PAGE] * most_pages)[:most_pages] for slot in slots]
+        table = [(slot.pages + [SPARE_PAGE] * most_pages)[:most_pages] for slot in slots]
         places = [
             each for slot, part in zip(slots, segments, strict=True) for each in slot.places(part.start, part.length)
         ]
@@ -268,6 +172,13 @@ class PagedRunner(BatchRunner):
         return list(logits[: len(feeds)].split(1))
 
 
+def _head_shape(config: Any) -> tuple[int, int, int]:
+    """Heads, key-value heads and the width of each."""
+    num_heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    return num_heads, getattr(config, "num_key_value_heads", None) or num_heads, head_dim
+
+
 class RecordedStep:
     """A decoding step of fixed shapes: `num_rows` sequences of at most `num_pages` pages, one token each.
 
@@ -287,7 +198,7 @@ class RecordedStep:
         self._next = torch.zeros(2, num_rows, dtype=torch.int64, pin_memory=device.type == "cuda")
         self._ids_and_positions = torch.zeros_like(self._next, device=device)
         self._alphas = torch.ones(1, num_rows, device=device)
-        self._table = torch.full((num_rows, num_pages), _SPARE_PAGE, dtype=torch.int32, device=device)
+        self._table = torch.full((num_rows, num_pages), SPARE_PAGE, dtype=torch.int32, device=device)
         self._first_queries = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
         self._rows: list[tuple[float, list[int]]] = []  # what `_alphas` and `_table` hold
         self._graph: Any = None
@@ -314,7 +225,7 @@ class RecordedStep:
         self._rows = rows
         unused = self._num_rows - len(rows)
         self._alphas.copy_(torch.tensor([[*(alpha for alpha, _ in rows), *[1.0] * unused]]))
-        table = [pages + [_SPARE_PAGE] * (self._num_pages - len(pages)) for _, pages in [*rows, *[(1.0, [])] * unused]]
+        table = [pages + [SPARE_PAGE] * (self._num_pages - len(pages)) for _, pages in [*rows, *[(1.0, [])] * unused]]
         self._table.copy_(torch.tensor(table, dtype=torch.int32))
 
     def _forward(self) -> torch.Tensor:
@@ -352,6 +263,3 @@ class RecordedStep:
         with torch.cuda.graph(graph, pool=self._graph_memory, capture_error_mode="thread_local"):
             self._logits = self._forward()
         self._graph = graph
-
-
-ALL_ATTENTION_FUNCTIONS.register(PAGED_ATTENTION, attend)

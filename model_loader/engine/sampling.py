@@ -158,18 +158,21 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence
     min_p = column([each.min_p for each in samplings])
     uniform = column(uniforms)
     is_whole = (top_p == 1.0) & (min_p == 0.0)
-    num_likeliest = min(vocab_size, max(_LIKELIEST, *(each.top_k for each in samplings)))
+    # Usually every request limits itself to its likeliest tokens, and then no other has to be looked at.
+    are_limited = all(0 < each.top_k < vocab_size for each in samplings)
+    num_likeliest = min(vocab_size, max(0 if are_limited else _LIKELIEST, *(each.top_k for each in samplings)))
     while True:
         top_logits, top_ids = scaled.topk(num_likeliest)
         is_candidate = torch.arange(num_likeliest, device=logits.device) < top_k
-        among_candidates = top_logits.double().masked_fill(~is_candidate, -torch.inf).logsumexp(-1, keepdim=True)
-        total = torch.where(top_k < vocab_size, among_candidates, scaled.double().logsumexp(-1, keepdim=True))
+        total = top_logits.double().masked_fill(~is_candidate, -torch.inf).logsumexp(-1, keepdim=True)
+        if not are_limited:
+            total = torch.where(top_k < vocab_size, total, scaled.double().logsumexp(-1, keepdim=True))
         probabilities = (top_logits.double() - total).exp()
         cumulative = probabilities.cumsum(dim=-1)
         is_kept = is_candidate & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
         num_kept = is_kept.sum(dim=-1, keepdim=True).clamp(min=1)  # where nothing is a number
         is_found = (num_kept < num_likeliest) | (is_whole & (cumulative[:, -1:] > uniform))
-        if num_likeliest == vocab_size or bool(is_found.all()):
+        if are_limited or num_likeliest == vocab_size or bool(is_found.all()):
             break
         num_likeliest = vocab_size  # a nucleus is wider than the likeliest tokens: sort all
     mass = torch.where(is_whole, 1.0, cumulative.gather(-1, num_kept - 1))

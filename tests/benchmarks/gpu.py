@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.gpu [--layers N]
 
-Told are one stream in bfloat16 and in 4 bits against the memory's bandwidth, 32 streams, and the peak of memory against
-weights and key-value cache. The peers are `generate` as it is and with a static cache and `torch.compile`.
+Told are one stream in bfloat16 and in 4 bits against the memory's bandwidth, greedy and sampled, 32 streams, reading,
+and the peak of memory against weights and key-value cache. The peers are `generate` as it is and with a static cache
+and `torch.compile`, which alone takes minutes.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from model_loader.checkpoint.safetensors_header import Weights
 from model_loader.engine.engine import Engine
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.slots import SlotPlan
+from model_loader.events import Usage
 from model_loader.loading.fuse import fuse
 from model_loader.loading.load import LoadedModel
 from model_loader.loading.low_bit import Int4Linear, Int8Linear
@@ -31,8 +33,12 @@ from model_loader.loading.placement import Placement
 
 NEW_TOKENS = 256
 PROMPT_TOKENS = 128
+LONG_PROMPT_TOKENS = 2048
 STREAMS = 32
 ROUNDS = 3
+GREEDY = Sampling(max_new_tokens=NEW_TOKENS, temperature=0)
+SAMPLED = Sampling(max_new_tokens=NEW_TOKENS, temperature=0.7, top_p=0.8, top_k=20, seed=1)
+ONE_TOKEN = Sampling(max_new_tokens=1, temperature=0)
 
 
 def make_model(num_layers: int, *, is_int4: bool) -> transformers.PreTrainedModel:
@@ -104,27 +110,33 @@ def open_engine(model: transformers.PreTrainedModel, *, is_int4: bool) -> Engine
     placement = Placement("cuda:0", "bfloat16", "int4" if is_int4 else None, "made on the GPU")
     tokenizer = Tokenizer(models.BPE())
     checkpoint = Checkpoint("made", Path(), model.config.to_dict(), {}, "", Weights(0, 0, frozenset()))
-    capacity = STREAMS * (PROMPT_TOKENS + NEW_TOKENS + 512)
+    capacity = STREAMS * (PROMPT_TOKENS + NEW_TOKENS + 512) + LONG_PROMPT_TOKENS
     return Engine(LoadedModel(model, tokenizer, checkpoint, placement), SlotPlan(STREAMS, capacity, "for a benchmark"))
 
 
-def ask(engine: Engine, place: int) -> Any:
-    """One greedy request; its usage."""
-    prompt = tuple(100 + (7 * at + 31 * place) % 100_000 for at in range(PROMPT_TOKENS))
-    request = Request(prompt, Sampling(max_new_tokens=NEW_TOKENS, temperature=0), frozenset(), f"{time.monotonic_ns()}")
+def ask(engine: Engine, place: int, sampling: Sampling = GREEDY, prompt_tokens: int = PROMPT_TOKENS) -> Usage:
+    """One request to its end."""
+    prompt = tuple(100 + (7 * at + 31 * place) % 100_000 for at in range(prompt_tokens))
+    request = Request(prompt, sampling, frozenset(), f"{time.monotonic_ns()}")
     return [item for item in engine.stream(request) if isinstance(item, Token)][-1].usage
 
 
-def measure(engine: Engine) -> tuple[float, float]:
-    """Tokens/s of one stream and of all together, medians."""
-    alone, together = [], []
-    for _ in range(ROUNDS + 1):
-        alone.append(ask(engine, 0).tokens_per_s)
+def measure(engine: Engine) -> dict[str, float]:
+    """Tokens/s of one stream, of all together and of reading, medians."""
+    rounds: dict[str, list[float]] = {}
+    for round_number in range(ROUNDS + 1):
+        speeds = {
+            "one_stream": ask(engine, 0).tokens_per_s or 0.0,
+            "one_stream_sampled": ask(engine, 0, SAMPLED).tokens_per_s or 0.0,
+            "reading": LONG_PROMPT_TOKENS / ask(engine, round_number, ONE_TOKEN, LONG_PROMPT_TOKENS).first_token_s,
+        }
         began = time.perf_counter()
         with ThreadPoolExecutor(STREAMS) as pool:
             list(pool.map(lambda place: ask(engine, place), range(STREAMS)))
-        together.append(STREAMS * NEW_TOKENS / (time.perf_counter() - began))
-    return statistics.median(alone[1:]), statistics.median(together[1:])
+        speeds[f"{STREAMS}_streams"] = STREAMS * NEW_TOKENS / (time.perf_counter() - began)
+        for name, speed in speeds.items():
+            rounds.setdefault(name, []).append(speed)
+    return {name: statistics.median(each[1:]) for name, each in rounds.items()}
 
 
 @torch.inference_mode()
@@ -169,17 +181,16 @@ def main() -> None:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         engine = open_engine(model, is_int4=is_int4)
-        alone, together = measure(engine)
+        speeds = measure(engine)
         kv_bytes = engine.plan.max_tokens * 2 * arguments.layers * 4096 * 2
         peak = torch.cuda.max_memory_allocated()
         engine.close()
-        row |= {
-            f"{name}_one_stream_tokens_per_s": round(alone, 1),
-            f"{name}_{STREAMS}_streams_tokens_per_s": round(together, 1),
-            f"{name}_peak_gb": round(peak / 1e9, 2),
-        }
+        row |= {f"{name}_{figure}_tokens_per_s": round(speed, 1) for figure, speed in speeds.items()}
+        row[f"{name}_peak_gb"] = round(peak / 1e9, 2)
+        alone, together = speeds["one_stream"], speeds[f"{STREAMS}_streams"]
         print(
             f"{name}: one stream {alone:.1f} tokens/s, {alone * num_bytes / bandwidth:.0%} of the copy bandwidth; "
+            f"sampled {speeds['one_stream_sampled']:.1f}; reading {speeds['reading']:,.0f}; "
             f"{STREAMS} streams {together:.0f} tokens/s ({together / alone:.1f} x); peak {peak / 1e9:.2f} GB, "
             f"{peak / (before + kv_bytes):.3f} x of weights and cache"
         )

@@ -10,9 +10,11 @@ import torch
 from torch.nn import functional
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
-from model_loader.engine import paged_runner
+from model_loader.engine import paged_attention
+from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.engine import Engine
-from model_loader.engine.paged_runner import PAGE_TOKENS, PagedRunner, Pages
+from model_loader.engine.paged_runner import PagedRunner
+from model_loader.engine.pages import PAGE_TOKENS, Pages
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.slots import SlotPlan
 from model_loader.loading.load import LoadedModel, load_model
@@ -31,11 +33,13 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def plain_varlen_attn(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_q: torch.Tensor, cu_seq_k: None,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seq_q: torch.Tensor, cu_seq_k: torch.Tensor,
     max_q: int, max_k: int, *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
-    seqused_k: torch.Tensor, block_table: torch.Tensor,
+    seqused_k: torch.Tensor, block_table: torch.Tensor, num_splits: int,
 ) -> torch.Tensor:  # fmt: skip
     """What torch's documentation says of `varlen_attn`, one sequence after the other."""
+    assert cu_seq_k.shape == cu_seq_q.shape
+    assert num_splits == 1
     output = torch.empty_like(query)
     for row, (first, end) in enumerate(zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True)):
         length = int(seqused_k[row])
@@ -61,7 +65,7 @@ def plain_varlen_attn(
 
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paged_runner, "varlen_attn", plain_varlen_attn)
+    monkeypatch.setattr(paged_attention, "varlen_attn", plain_varlen_attn)
     monkeypatch.setattr(PagedRunner, "supports", staticmethod(lambda loaded: True))
 
 
@@ -120,6 +124,21 @@ def test_pages_and_static_shapes_give_the_tokens_of_generate(kind: str, is_stati
         with ThreadPoolExecutor(len(prompts)) as pool:
             requests = [greedy(prompt, owner=str(place)) for place, prompt in enumerate(prompts)]
             assert list(pool.map(lambda request: ids(engine, request), requests)) == expected
+    finally:
+        engine.close()
+
+
+def test_attention_that_is_wrong_for_two_sequences_is_not_used(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense(query: torch.Tensor, *args: Any, **arguments: Any) -> torch.Tensor:
+        output = plain_varlen_attn(query, *args, **arguments)
+        return output if len(args[2]) == 2 else output.roll(1, dims=0)
+
+    monkeypatch.setattr(paged_attention, "varlen_attn", nonsense)
+    engine = Engine(loaded, PLAN)
+    try:
+        assert type(engine._runner) is BatchRunner
     finally:
         engine.close()
 
