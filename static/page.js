@@ -128,7 +128,7 @@
 
   channel?.addEventListener("message", (event) => {
     if (event.data && event.data === read("sessionStorage", CONVERSATION)) attach();
-    else relist();
+    else history.relist();
   });
 
   // The keyboard. While an input method composes, Enter and Escape belong to it.
@@ -142,7 +142,7 @@
         else if ($("#file-sheet .sheet")) files.close();
         else if (transfer.close()) return;
         else if ($("#panel.open")) click("#panel .toggle-button");
-        else if ($("#history.open") && isNarrow()) click("#history .toggle-button");
+        else if (history.isCovering()) history.uncover();
         else if (document.body.dataset.editing === "yes") cancelEditing();
         else if ($("#completion-facts .live")) click("#stop-draft");
         else if (isAnswering()) click("#stop");
@@ -168,7 +168,7 @@
     if (isCommand && event.shiftKey && event.code === "KeyO") open(NEW);
     else if (isCommand) return false;
     else if (event.key === "ArrowUp" && event.target === composer() && !composer().value) editLast();
-    else if (event.key === "/" && !types) toSearch();
+    else if (event.key === "/" && !types) history.toSearch();
     else if (event.key === "?" && !types) click("#show-keys");
     else return false;
     return true;
@@ -176,10 +176,6 @@
   function editLast() {
     const foot = [...document.querySelectorAll("#chatbot .question-foot")].at(-1);
     if (foot) edit(wordOf(foot, "id-"));
-  }
-  function toSearch() {
-    if (!$("#history.open")) click("#history .toggle-button");
-    $("#history-search :is(textarea, input)").focus();
   }
 
   // The language chosen here goes before the browser's: for what Gradio says (see early.js) and, as a cookie, for
@@ -244,13 +240,13 @@
     if (event.target.closest?.("#send, #clear, #undo, #do-act, .starter")) {
       hasChanged = true;
       document.body.dataset.stale = "no";
-      stick(true);
+      scrolling.stick(true);
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
     }
-    if (event.target.closest?.("#to-end")) toEnd();
+    if (event.target.closest?.("#to-end")) scrolling.toEnd();
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
     files.click(event);
-    if (event.target.closest?.("#history, #trashed")) inHistory(event);
+    if (event.target.closest?.("#history, #trashed")) history.clicked(event);
     if (event.target.closest?.("#receipt")) inReceipt(event);
     if (event.target.closest?.("#keys") && !event.target.closest("dl")) inKeys(event);
     const language = event.target.closest?.('[id^="speak-"]');
@@ -269,8 +265,7 @@
     else if (["again", "continue", "branch", "take-back", "redo", "keep", "penalty", "warmer"].includes(action)) act(action, id);
     else if (action === "back" || action === "next") act("choose", id);
     else if (action === "earlier") {
-      fromEnd = scroller().scrollHeight - scroller().scrollTop;
-      setTimeout(() => (fromEnd = null), 1500);
+      scrolling.expectEarlier();
       click("#do-earlier");
     }
   });
@@ -282,84 +277,24 @@
     submit("#do-act", { action, message_id: id });
   }
 
-  // The list of conversations.
+  // Which conversation this tab shows.
   const NEW = "new";
-  const isNarrow = () => matchMedia("(max-width: 899px)").matches;
-  const relist = () => click("#do-list");
   function open(id) {
     cancelEditing();
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "no";
-    stick(true);
+    scrolling.stick(true);
     attach();
-    if (isNarrow() && $("#history.open")) click("#history .toggle-button");
+    history.uncover();
     if (matchMedia("(hover: hover)").matches) composer().focus();
   }
-  function change(action, id = "", text = "") {
-    submit("#do-history", { history_action: action, target_id: id, target_text: text });
-    channel?.postMessage("list");
-    const isShown = id === read("sessionStorage", CONVERSATION);
-    if (action === "erase" || (action === "trash" && isShown)) open(NEW);
-  }
-  function showPlace(place) {
-    document.body.dataset.place = place;
-    document.body.dataset.asks = "no";
-    submit("#do-list", { place, pages: "0" });
-  }
-  function inHistory(event) {
-    const tool = event.target.closest(".tool, .tool-restore");
-    const entry = event.target.closest(".entry-open");
-    const button = event.target.closest("button")?.id;
-    transfer.click(button);
-    if (tool) {
-      const action = tool.matches(".tool") ? [...tool.classList].find((name) => name.startsWith("tool-")).slice(5) : "restore";
-      if (action === "rename") rename(tool.closest(".entry"));
-      else change(action, wordOf(tool, "id-"));
-    } else if (entry && document.body.dataset.place !== "trash") open(wordOf(entry, "id-"));
-    else if (button === "new") open(NEW);
-    else if (button === "to-trash") showPlace("trash");
-    else if (button === "from-trash") showPlace("");
-    else if (button === "empty-trash" || button === "erase") {
-      document.body.dataset.asks = button === "erase" ? "erase" : "empty";
-    } else if (button === "really") {
-      change(document.body.dataset.asks);
-      document.body.dataset.asks = "no";
-    } else if (event.target.closest(".history-more")) {
-      const pages = Number($("#box-pages textarea").value || 0) + 1;
-      submit("#do-list", { pages: String(pages) });
-    }
-  }
-  const transfer = qwenTransfer({ $, submit, fillBox, pause, open, relist });
-  function rename(entry) {
-    const title = entry.querySelector(".entry-title");
-    const name = Object.assign(document.createElement("input"), { value: title.textContent, className: "entry-name" });
-    name.setAttribute("aria-label", $("#history .tool-rename").title);
-    let isOver = false;
-    const end = (isKept) => {
-      if (isOver) return;
-      isOver = true;
-      if (isKept && name.value.trim() !== title.textContent.trim()) change("rename", wordOf(entry, "id-"), name.value);
-      name.replaceWith(title);
-    };
-    name.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.keyCode === 229) return;
-      if (event.key === "Enter") end(true);
-      if (event.key === "Escape") end(false);
-    });
-    name.addEventListener("blur", () => end(true));
-    title.replaceWith(name);
-    name.focus();
-    name.select();
-  }
-  // The list can be walked with the arrow keys.
-  function walk(event) {
-    const entries = [...document.querySelectorAll("#history .entry-open")];
-    const at = entries.indexOf(document.activeElement);
-    const next = event.key === "ArrowDown" ? entries[at + 1] : event.key === "ArrowUp" ? entries[at - 1] : null;
-    if (at < 0 || !next) return;
-    event.preventDefault();
-    next.focus();
-  }
+  const transfer = qwenTransfer({ $, submit, fillBox, pause, open, relist: () => click("#do-list") });
+  const history = qwenHistory({
+    $, click, submit, wordOf, open, transfer,
+    openNew: () => open(NEW),
+    isShown: (id) => id === read("sessionStorage", CONVERSATION),
+    tellOthers: () => channel?.postMessage("list"),
+  });
 
   // The dialog with an answer's receipt.
   function closeReceipt() {
@@ -387,50 +322,13 @@
     };
   }
   const measureSoon = afterAPause(() => click("#do-measure"), 350);
-  const searchSoon = afterAPause(relist, 150);
   const owner = () => identity().owner;
+  const scrolling = qwenScrolling({ $ });
   const files = qwenFiles({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon });
-
-  // The newest line stays in sight until the user scrolls away from it. Gradio's own autoscroll pulls a reader back to
-  // the end for 300 ms after every update, which is always while an answer streams.
-  const END_PX = 60;
-  let sticks = true;
-  let fromEnd = null;
-  let lastTop = 0; // where the page itself or the user has scrolled to
-  const scroller = () => $("#chatbot .bubble-wrap");
-  const distance = (box) => box.scrollHeight - box.scrollTop - box.clientHeight;
-
-  function stick(value) {
-    sticks = value;
-    document.body.dataset.away = value ? "no" : "yes";
-  }
-  function keepPlace() {
-    const box = scroller();
-    if (!box || (fromEnd === null && !sticks)) return;
-    box.scrollTop = box.scrollHeight - (fromEnd ?? 0);
-    lastTop = box.scrollTop;
-  }
-  function toEnd() {
-    stick(true);
-    keepPlace();
-  }
-  function watchScrolling(box) {
-    // Upwards leaves the end with the first pixel, or the next update would undo a smooth scroll; only downwards
-    // finds it again. Content that shrinks moves up as well, but stays at the end.
-    const moved = () => {
-      if (box.scrollTop < lastTop && distance(box) > 2) stick(false);
-      else if (box.scrollTop > lastTop && distance(box) < END_PX) stick(true);
-      lastTop = box.scrollTop;
-    };
-    box.addEventListener("scroll", moved, { passive: true });
-    const awayByWheel = (event) => event.deltaY < 0 && box.scrollTop > 0 && stick(false);
-    box.addEventListener("wheel", awayByWheel, { passive: true });
-    new ResizeObserver(keepPlace).observe($("#chatbot .message-wrap") || box);
-  }
 
   // What is shown decides what can be done: one look at the messages after each change of them.
   const SETTLED_MS = 120;
-  const relistSoon = afterAPause(relist, SETTLED_MS);
+  const relistSoon = afterAPause(history.relist, SETTLED_MS);
   let seen = "";
   function look(hasLooked = false) {
     const chatbot = $("#chatbot");
@@ -451,12 +349,7 @@
     }
     if (dataset.filled !== filled) dataset.filled = filled;
     if (dataset.editing === "yes" && !composer().value) endEditing();
-    const box = scroller();
-    if (box && !box.dataset.watched) {
-      box.dataset.watched = "yes";
-      watchScrolling(box);
-    }
-    keepPlace();
+    scrolling.look();
     const rows = document.querySelectorAll("#chatbot .message-row").length;
     const newest = `${rows} ${[...document.querySelectorAll("#chatbot .foot")].at(-1)?.className}`;
     if (newest !== seen) {
@@ -475,7 +368,7 @@
     if (!/^[0-9a-f]{32}$/.test(id)) return;
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
-    relist();
+    history.relist();
     files.change(); // those of a tab that was loaded again
     if (sendsWhenAttached) click("#send");
     sendsWhenAttached = false;
@@ -510,9 +403,7 @@
     attachUntilAnswered();
     const box = composer();
     box.addEventListener("input", measureSoon);
-    $("#history")?.addEventListener("keydown", walk); // the list may not be mounted yet
-    $("#history-search")?.addEventListener("input", searchSoon);
-    if (isNarrow() && $("#history.open")) click("#history .toggle-button");
+    history.begin(afterAPause(history.relist, 150));
     box.setAttribute("enterkeyhint", "send");
     const draft = read("sessionStorage", DRAFT);
     if (draft && !box.value) {
