@@ -5,6 +5,7 @@ merges is left out in what the user says. Learned are the assistant's words and 
 padded on the right, where a causal model does not look, so no mask is needed.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -33,8 +34,6 @@ half a million ids, and from dialogues alone hardly ever; it needs that to repea
 _COPY_LENGTHS = (6, 12, 24)
 _COPY_SHARE = 0.05
 """How many rows, against dialogues, are made-up names said twice, so that copying is not forgotten."""
-_DIALOGUES_PER_SORT = 1536
-"""How many dialogues are sorted by length at a time: the more, the less padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,9 @@ class DialogueEncoder:
         """The ids of plain text."""
         return self._chatml.encode_text(text)
 
-    def batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
-        """Rows padded on the right to the longest of them."""
-        length = max(len(ids) for ids, _ in rows)
+    def batch(self, rows: Sequence[tuple[list[int], list[int]]], length: int = 0) -> Batch:
+        """Rows padded on the right to a length, or to the longest of them."""
+        length = max(length, *(len(ids) for ids, _ in rows))
         return Batch(
             torch.tensor([ids + [self._padding_id] * (length - len(ids)) for ids, _ in rows]),
             torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows]),
@@ -108,7 +107,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """An endless, seeded stream of batches of at most `batch_tokens` ids each, padding included.
 
-    First come random ids to copy, then dialogues; those longer than `context_length` are cut at their end.
+    First come random ids to copy, then dialogues of about the same length; what is longer than `context_length` is cut
+    at its end.
     """
     writer = DialogueWriter(corpus, seed)
     encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
@@ -120,24 +120,42 @@ def training_batches(
         yield encoder.batch(
             [_said_twice(random.choices(vocabulary, k=length)) for _ in range(batch_tokens // length // 2)]
         )
+    lengths = _row_lengths(context_length)
+    waiting: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in lengths}
     while True:
-        rows = []
-        for _ in range(_DIALOGUES_PER_SORT):
-            dialogue = writer.write()
-            ids, labels = (each[:context_length] for each in encoder.encode(dialogue))
-            has_one_answer = sum(message.role == "assistant" for message in dialogue) == 1
-            # To repeat a name is learned from whole answers alone.
-            is_whole = writer.has_name or random.random() > _BEGINNING_SHARES[0 if has_one_answer else 1]
-            rows.append((ids, labels) if is_whole else _beginnings(ids, labels))
-        rows += [_copy_row(encoder, phrasing, random) for _ in range(int(_COPY_SHARE * len(rows)))]
-        rows.sort(key=lambda row: len(row[0]))
-        batches: list[list[tuple[list[int], list[int]]]] = [[]]
-        for row in rows:
-            if len(row[0]) * (len(batches[-1]) + 1) > batch_tokens and batches[-1]:
-                batches.append([])
-            batches[-1].append(row)
-        random.shuffle(batches)
-        yield from (encoder.batch(batch) for batch in batches)
+        for ids, labels in _rows(writer, encoder, phrasing, random, context_length):
+            length = lengths[bisect_left(lengths, len(ids))]
+            rows = waiting[length]
+            rows.append((ids, labels))
+            if len(rows) == batch_tokens // length:
+                yield encoder.batch(rows, length)
+                rows.clear()
+
+
+def _rows(
+    writer: DialogueWriter, encoder: DialogueEncoder, phrasing: Phrasing, random: Random, context_length: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """A dialogue, and now and then names to copy."""
+    dialogue = writer.write()
+    ids, labels = (each[:context_length] for each in encoder.encode(dialogue))
+    has_one_answer = sum(message.role == "assistant" for message in dialogue) == 1
+    # To repeat a name is learned from whole answers alone.
+    is_whole = writer.has_name or random.random() > _BEGINNING_SHARES[0 if has_one_answer else 1]
+    yield (ids, labels) if is_whole else _beginnings(ids, labels)
+    if random.random() < _COPY_SHARE:
+        yield _copy_row(encoder, phrasing, random)
+
+
+def _row_lengths(longest: int) -> list[int]:
+    """To what rows are padded, in steps of an eighth at most.
+
+    A processor's kernels are made anew for each shape of a batch and kept: with any shape that comes, making them took
+    a quarter of the training's time, and keeping them gigabytes.
+    """
+    lengths = [16]
+    while lengths[-1] < longest:
+        lengths.append(min(longest, lengths[-1] + max(8, 2 ** (lengths[-1].bit_length() - 1) // 8)))
+    return lengths
 
 
 def _beginnings(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
@@ -36,6 +37,8 @@ CONTEXT_LENGTH = 2048
 _VOCAB_SIZE = 5120
 _TOKENIZER_DIALOGUES = 20_000
 _PROGRESS_EVERY_S = 10.0
+_LOGITS_STEP = 128
+"""Logits are computed for so many places more or less, so that there are few shapes; see `batches`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +197,15 @@ def make_checkpoint(
 
 
 def _loss(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
-    """Mean cross entropy of the learned tokens; logits are computed at those places only."""
-    ids, labels = batch.ids.to(model.device), batch.labels.to(model.device)
-    is_learned = labels[:, 1:] != IGNORED
+    """Mean cross entropy of the learned tokens; logits are computed at those places only, and at a few more."""
+    ids, labels = batch.ids.to(model.device), batch.labels.to(model.device)[:, 1:].flatten()
+    places = (labels != IGNORED).nonzero().squeeze(1)
+    labels = functional.pad(labels[places], (0, -len(places) % _LOGITS_STEP), value=IGNORED)
+    places = functional.pad(places, (0, -len(places) % _LOGITS_STEP))
     with torch.autocast(model.device.type, torch.bfloat16, enabled=_is_quick_in_bfloat16(model.device.type)):
         hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[is_learned])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_learned])
+        logits = model.lm_head(hidden.flatten(0, 1)[places])
+    return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED)
 
 
 @functools.cache
@@ -222,7 +227,7 @@ def _add_dropout(model: Qwen2ForCausalLM, share: float) -> list[RemovableHandle]
     """Dropout after the embeddings and each layer's MLP, where Qwen2's own class has none; returns what removes it."""
 
     def drop(share: float) -> Callable[..., torch.Tensor]:
-        return lambda module, _inputs, output: torch.nn.functional.dropout(output, share, module.training)
+        return lambda module, _inputs, output: functional.dropout(output, share, module.training)
 
     embeddings = model.get_input_embeddings().register_forward_hook(drop(share))
     return [embeddings, *(layer.mlp.register_forward_hook(drop(share / 2)) for layer in model.model.layers)]
