@@ -83,17 +83,18 @@ class PagedRunner(BatchRunner):
         num_heads, kv_heads, head_dim = _head_shape(self._config)
         dtype, device = getattr(torch, self._loaded.placement.dtype), self._loaded.input_device
         generator = torch.Generator().manual_seed(0)
+        taken = [(length, self._slots.take((), length + 1, "", 1.0)) for length in lengths]
+        taken = [(length, slot) for length, slot in taken if slot is not None]  # there may be room for one only
         drawn = [
-            [torch.randn(heads, length + 1, head_dim, generator=generator).to(device, dtype) for length in lengths]
+            [torch.randn(heads, length + 1, head_dim, generator=generator).to(device, dtype) for length, _ in taken]
             for heads in (num_heads, kv_heads, kv_heads)
         ]
-        slots = [cast(Slot, self._slots.take((), length + 1, "", 1.0)) for length in lengths]
         try:
-            for parts in ([(0, length) for length in lengths], [(length, 1) for length in lengths]):
-                self._compare([Segment(slot, *part) for slot, part in zip(slots, parts, strict=True)], *drawn)
+            self._compare([Segment(cast(Slot, slot), 0, length) for length, slot in taken], *drawn)
+            self._compare([Segment(cast(Slot, slot), length, 1) for length, slot in taken], *drawn)
         finally:
-            for slot in slots:
-                self._slots.release(slot, is_kept=False)
+            for _, slot in taken:
+                self._slots.release(cast(Slot, slot), is_kept=False)
 
     def _compare(
         self,

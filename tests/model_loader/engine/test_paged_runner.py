@@ -202,3 +202,11 @@ def test_pages_are_never_handed_out_twice() -> None:
         pages.take(1)
     pages.give_back(first)
     assert pages.num_free == 3
+
+
+def test_a_single_slot_is_enough(loaded: LoadedModel, engine: Engine) -> None:
+    alone = open_engine(loaded, is_static=True, plan=SlotPlan(1, 2 * PAGE_TOKENS, "because this is a test"))
+    try:
+        assert ids(alone, greedy(prompt_of(40))) == ids(engine, greedy(prompt_of(40)))
+    finally:
+        alone.close()
