@@ -30,7 +30,7 @@ _COLUMNS, _SPLITS = 64, 4
 @functools.cache
 def are_available(device: torch.device) -> bool:
     """Whether kernels compile and run on a device; tried out once."""
-    if triton is None or device.type != "cuda":
+    if triton is None or device.type != "cuda" or torch.version.hip:  # AMD's packed weights have another order
         return False
     try:
         found = gated(torch.tensor([[2.0, 3.0]], device=device))
@@ -65,8 +65,9 @@ def rotated(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) ->
     _, length, num_heads, head_dim = heads.shape
     output = heads.new_empty(heads.shape)
     _rotate[(length, num_heads)](
-        heads, output, cos, signed_sin, heads.stride(1), heads.stride(2), HALF=head_dim // 2, num_warps=1
-    )
+        heads, output, cos, signed_sin, heads.stride(1), heads.stride(2),
+        HALF=head_dim // 2, BLOCK=triton.next_power_of_2(head_dim // 2), num_warps=1,
+    )  # fmt: skip
     return output
 
 
@@ -75,7 +76,7 @@ def store(keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, layer:
     tokens, kv_heads, head_dim = keys.shape
     _store[(tokens, kv_heads)](
         keys, values, places, layer, keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
-        layer.stride(0), HEADS=kv_heads, DIM=head_dim, num_warps=1,
+        layer.stride(0), HEADS=kv_heads, DIM=head_dim, BLOCK=triton.next_power_of_2(head_dim), num_warps=1,
     )  # fmt: skip
 
 
@@ -152,33 +153,37 @@ if triton is not None:
         tl.store(normed + row * width + column, (values * scale * factors).to(normed.dtype.element_ty), is_in)
 
     @triton.jit
-    def _rotate(heads, output, cos, signed_sin, row_stride, head_stride, HALF: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _rotate(  # type: ignore[no-untyped-def]
+        heads, output, cos, signed_sin, row_stride, head_stride, HALF: tl.constexpr, BLOCK: tl.constexpr
+    ):
         row = tl.program_id(0).to(tl.int64)
         head = tl.program_id(1)
-        place = tl.arange(0, HALF)
-        source = heads + row * row_stride + head * head_stride
-        target = output + (row * tl.num_programs(1) + head) * 2 * HALF
+        place = tl.arange(0, BLOCK)
+        is_in = place < HALF
+        source = heads + row * row_stride + head * head_stride + place
+        target = output + (row * tl.num_programs(1) + head) * 2 * HALF + place
         angles = row * 2 * HALF + place
-        first = tl.load(source + place).to(tl.float32)
-        second = tl.load(source + HALF + place).to(tl.float32)
-        turned_first = first * tl.load(cos + angles).to(tl.float32)
-        turned_first += second * tl.load(signed_sin + angles).to(tl.float32)
-        turned_second = second * tl.load(cos + angles + HALF).to(tl.float32)
-        turned_second += first * tl.load(signed_sin + angles + HALF).to(tl.float32)
-        tl.store(target + place, turned_first.to(output.dtype.element_ty))
-        tl.store(target + HALF + place, turned_second.to(output.dtype.element_ty))
+        first = tl.load(source, is_in, 0.0).to(tl.float32)
+        second = tl.load(source + HALF, is_in, 0.0).to(tl.float32)
+        turned_first = first * tl.load(cos + angles, is_in, 0.0).to(tl.float32)
+        turned_first += second * tl.load(signed_sin + angles, is_in, 0.0).to(tl.float32)
+        turned_second = second * tl.load(cos + angles + HALF, is_in, 0.0).to(tl.float32)
+        turned_second += first * tl.load(signed_sin + angles + HALF, is_in, 0.0).to(tl.float32)
+        tl.store(target, turned_first.to(output.dtype.element_ty), is_in)
+        tl.store(target + HALF, turned_second.to(output.dtype.element_ty), is_in)
 
     @triton.jit
     def _store(  # type: ignore[no-untyped-def]
         keys, values, places, layer, key_row, key_head, value_row, value_head, plane,
-        HEADS: tl.constexpr, DIM: tl.constexpr,
+        HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(0).to(tl.int64)
         head = tl.program_id(1)
-        place = tl.arange(0, DIM)
+        place = tl.arange(0, BLOCK)
+        is_in = place < DIM
         target = layer + (tl.load(places + row) * HEADS + head) * DIM + place
-        tl.store(target, tl.load(keys + row * key_row + head * key_head + place))
-        tl.store(target + plane, tl.load(values + row * value_row + head * value_head + place))
+        tl.store(target, tl.load(keys + row * key_row + head * key_head + place, is_in), is_in)
+        tl.store(target + plane, tl.load(values + row * value_row + head * value_head + place, is_in), is_in)
 
     @triton.jit
     def _int4_block(packed, scales_and_zeros, columns, group, out_features, num_groups, GROUP: tl.constexpr):  # type: ignore[no-untyped-def]
