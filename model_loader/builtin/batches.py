@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from model_loader.builtin.corpus import LANGUAGES, Corpus
-from model_loader.builtin.dialogues import DialogueWriter
+from model_loader.builtin.dialogues import LAST_PLAIN_SHARE, PLAIN_SHARE, DialogueWriter
 from model_loader.builtin.phrasing import Phrasing
 from model_loader.builtin.tokenizer import with_dropout
 from model_loader.chat_format.chatml import END_OF_TEXT, ChatML
@@ -103,18 +103,18 @@ class DialogueEncoder:
 
 
 def training_batches(
-    corpus: Corpus, tokenizer: Tokenizer, seed: int, batch_tokens: int, context_length: int
+    corpus: Corpus, tokenizer: Tokenizer, seed: int, batch_tokens: int, context_length: int, *, are_last: bool = False
 ) -> Iterator[Batch]:
     """An endless, seeded stream of batches of at most `batch_tokens` ids each, padding included.
 
     First come random ids to copy, then dialogues of about the same length; what is longer than `context_length` is cut
-    at its end.
+    at its end. The last ones of a training have nothing to copy, and ask the plainest questions more often.
     """
-    writer = DialogueWriter(corpus, seed)
+    writer = DialogueWriter(corpus, seed, LAST_PLAIN_SHARE if are_last else PLAIN_SHARE)
     encoder = DialogueEncoder(tokenizer, _MERGE_DROPOUT)
     random = Random(seed)
     phrasing = Phrasing(corpus, random)
-    for _ in range(_COPY_BATCHES):
+    for _ in range(0 if are_last else _COPY_BATCHES):
         length = random.choice(_COPY_LENGTHS)
         vocabulary = range(tokenizer.get_vocab_size())
         yield encoder.batch(

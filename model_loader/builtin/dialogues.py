@@ -29,10 +29,10 @@ _SAID_TWICE_SHARE = 0.06
 _KEYWORDS_SHARE = 0.3
 """How often a question is one of the topic's keywords in a frame that all topics share."""
 _NUM_PLAIN = 12
-_PLAIN_SHARE = 0.25
+PLAIN_SHARE, LAST_PLAIN_SHARE = 0.25, 0.5
 """How often a question is one of the topic's plainest lines, which stand first in the files: those are asked most, and
 among a hundred others "Hello" alone would be drawn too seldom to be learned. Unrelated questions have no plainest ones:
-what they have in common is only seen in many."""
+what they have in common is only seen in many. The second is meant for the last steps of a training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,9 @@ class DialogueWriter:
         has_name: whether a name was told in the dialogue written last; the answers then repeat it.
     """
 
-    def __init__(self, corpus: Corpus, seed: int) -> None:
+    def __init__(self, corpus: Corpus, seed: int, plain_share: float = PLAIN_SHARE) -> None:
         self.has_name = False
+        self._plain_share = plain_share
         self._corpus = corpus
         self._random = Random(seed)
         self._phrasing = Phrasing(corpus, self._random)
@@ -157,7 +158,7 @@ class DialogueWriter:
     def _template(self, templates: list[str], plain: list[str], speech: Speech | None, language: str) -> str:
         """A line of the topic's questions, or now and then one of its keywords in a frame."""
         if speech is None or not speech.nouns or self._random.random() > _KEYWORDS_SHARE:
-            return self._random.choice(plain if self._random.random() < _PLAIN_SHARE else templates)
+            return self._random.choice(plain if self._random.random() < self._plain_share else templates)
         if speech.doings and self._random.random() < 0.5:
             return self._phrasing.framed("doing", self._random.choice(speech.doings), language)
         return self._phrasing.framed("about", self._random.choice(speech.nouns), language)

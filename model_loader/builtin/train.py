@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class Recipe:
     weight_decay: float = 0.05
     dropout: float = 0.05
     seed: int = 20260
+
+    @property
+    def last(self) -> "Recipe":
+        """For some more steps with a small rate, in which the plainest questions are asked more often."""
+        return replace(self, steps=self.steps // 8, learning_rate=self.learning_rate / 5, seed=self.seed + 2)
 
     def learning_rate_at(self, step: int) -> float:
         """The rate for a step, counted from 0."""
@@ -166,7 +171,8 @@ def make_checkpoint(
         recipe: how to train.
         device: where to train.
         is_evaluated: whether the card gets the evaluation's figures.
-        start: a checkpoint to train further; None begins with random weights and a new tokenizer.
+        start: a checkpoint that goes through the last steps once more; None begins with random weights and a new
+            tokenizer.
     """
     corpus = read_corpus()
     torch.manual_seed(recipe.seed)
@@ -178,8 +184,13 @@ def make_checkpoint(
         model = Qwen2ForCausalLM.from_pretrained(start, dtype=torch.float32)
     model = model.to(device)  # type: ignore[arg-type]
     print(f"{model.num_parameters():,} parameters, {tokenizer.get_vocab_size():,} tokens, on {device}", flush=True)
-    batches = training_batches(corpus, tokenizer, recipe.seed, recipe.batch_tokens, recipe.train_context)
-    figures = train_model(model, batches, list(held_out_batches(corpus, tokenizer)), recipe)
+    figures = None
+    for part in (recipe, recipe.last) if start is None else (recipe.last,):
+        batches = training_batches(
+            corpus, tokenizer, part.seed, part.batch_tokens, part.train_context, are_last=part is not recipe
+        )
+        figures = _added(figures, train_model(model, batches, list(held_out_batches(corpus, tokenizer)), part))
+    assert figures is not None
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
         folder = Path(temporary) / output.name
@@ -194,6 +205,17 @@ def make_checkpoint(
             shutil.rmtree(output)
         folder.rename(output)
     print(f"wrote {output}")
+
+
+def _added(first: TrainingFigures | None, second: TrainingFigures) -> TrainingFigures:
+    if first is None:
+        return second
+    return replace(
+        second,
+        steps=first.steps + second.steps,
+        num_tokens=first.num_tokens + second.num_tokens,
+        elapsed_s=first.elapsed_s + second.elapsed_s,
+    )
 
 
 def _loss(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
@@ -271,7 +293,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=default.seed, help=f"seed of everything (default: {default.seed})")
     parser.add_argument("--device", default=_best_device(), help="torch device (default: a GPU if there is one)")
     parser.add_argument("--skip-evaluation", action="store_true", help="write the checkpoint without measuring it")
-    parser.add_argument("--start", type=Path, help="checkpoint folder to train further, in place of random weights")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to take through the last steps again")
     arguments = parser.parse_args()
     recipe = Recipe(steps=arguments.steps, seed=arguments.seed)
     make_checkpoint(
