@@ -60,7 +60,7 @@ lock: $(TOOLS)/.done ## write constraints.lock anew, with the hashes of all file
 		--custom-compile-command "make lock" -c constraints.txt -o constraints.lock \
 		requirements_web_demo.txt tests/requirements.txt
 
-builtin: $(VENV)/.demo ## train the built-in checkpoint anew (35 minutes on 2 cores of today)
+builtin: $(VENV)/.demo ## train the built-in checkpoint anew (45 minutes on 2 cores with AVX512-BF16)
 	$(BIN)/python -m model_loader.builtin.train
 
 $(VENV)/.demo: requirements_web_demo.txt constraints.txt
