@@ -269,7 +269,8 @@ def main() -> None:
     rounds, new_tokens = (1, 16) if arguments.quick else (3, 64)
     row = show("builtin", compare("builtin", "builtin", ("fp32",), rounds, 4 * new_tokens))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = str(write_half_billion(Path(temporary)))
+        # Not on this thread: it would keep workers that take the engine's processors, see `on_a_passing_thread`.
+        folder = on_a_passing_thread(lambda: str(write_half_billion(Path(temporary))))
         figures = compare("half_billion", folder, PRECISIONS, rounds, new_tokens)
         row |= show("half_billion", figures)
         engine = Engine(load(folder, "bf16"))
