@@ -54,7 +54,7 @@ class Recipe:
         seed: of the dialogues and of the first weights.
     """
 
-    steps: int = 8800
+    steps: int = 8600
     batch_tokens: int = 3072
     train_context: int = 1024
     learning_rate: float = 3e-3
