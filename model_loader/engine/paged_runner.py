@@ -49,7 +49,7 @@ class PagedRunner(BatchRunner):
             and loaded.placement.device.startswith("cuda")
             and loaded.placement.dtype in ("bfloat16", "float16")
             and torch.cuda.get_device_capability(loaded.input_device) >= (8, 0)
-            and _head_shape(loaded.model.config)[2] <= _MAX_HEAD_DIM
+            and loaded.head_shape[2] <= _MAX_HEAD_DIM
         )
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
@@ -80,7 +80,7 @@ class PagedRunner(BatchRunner):
     @torch.inference_mode()
     def _check_attention(self, lengths: Sequence[int]) -> None:
         """Compares two steps of random sequences with plain attention: whole prompts, then a token more of each."""
-        num_heads, kv_heads, head_dim = _head_shape(self._config)
+        num_heads, kv_heads, head_dim = self._loaded.head_shape
         dtype, device = getattr(torch, self._loaded.placement.dtype), self._loaded.input_device
         generator = torch.Generator().manual_seed(0)
         taken = [(length, self._slots.take((), length + 1, "", 1.0)) for length in lengths]
@@ -171,13 +171,6 @@ class PagedRunner(BatchRunner):
         for feed in feeds:
             feed.sequence.ids.extend(feed.ids)
         return list(logits[: len(feeds)].split(1))
-
-
-def _head_shape(config: Any) -> tuple[int, int, int]:
-    """Heads, key-value heads and the width of each."""
-    num_heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
-    return num_heads, getattr(config, "num_key_value_heads", None) or num_heads, head_dim
 
 
 class RecordedStep:

@@ -59,13 +59,20 @@ class LoadedModel:
         return cast(torch.Tensor, self.model.get_input_embeddings().weight).shape[0]
 
     @property
+    def head_shape(self) -> tuple[int, int, int]:
+        """Attention heads of a layer, its key-value heads, and the width of each."""
+        config: Any = self.model.config.get_text_config()
+        num_heads = config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+        return num_heads, getattr(config, "num_key_value_heads", None) or num_heads, head_dim
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of one token's keys and values in all layers."""
-        config: Any = self.model.config.get_text_config()
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        num_layers = self.model.config.get_text_config().num_hidden_layers
+        _, kv_heads, head_dim = self.head_shape
         dtype = getattr(torch, self.placement.dtype)
-        return int(2 * config.num_hidden_layers * num_heads * head_dim * dtype.itemsize)
+        return int(2 * num_layers * kv_heads * head_dim * dtype.itemsize)
 
     def rope_alpha(self, prompt_tokens: int) -> float:
         """How much the position embedding is stretched for a prompt; keys can be reused only under the same stretch."""
