@@ -1,12 +1,14 @@
 """How many prompt tokens a step reads, so that answers keep moving and a reader who leaves is noticed soon.
 
-Both limits are times, so the number follows from the speed that was measured so far.
+Both limits are times. The size of a piece follows from how long the last one of that size took: smaller pieces, the
+ends of prompts, are slower by the token and say little about larger ones.
 """
 
 _ALONE_S = 0.5
 """How long a piece of a prompt may take while nobody is answering."""
 _FEWEST, _MOST = 8, 1024
 _FIRST_GUESS = 64
+_MOST_GROWTH = 4
 _SHARE_OF_NEW = 0.3
 
 
@@ -15,29 +17,26 @@ class Pace:
 
     def __init__(self) -> None:
         self._step_s: float | None = None
-        self._token_s: float | None = None
+        self._alone, self._beside = _FIRST_GUESS, _FEWEST
 
     def chunk_tokens(self, is_anybody_answering: bool) -> int:
         """How many prompt tokens the next step may read: with answers beside them no more than double its time."""
-        if self._token_s is None:
-            return _FIRST_GUESS
-        if not is_anybody_answering:
-            limit_s = _ALONE_S
-        elif self._step_s is None:
-            return _FEWEST
-        else:
-            limit_s = self._step_s
-        return max(_FEWEST, min(_MOST, int(limit_s / self._token_s)))
+        return self._beside if is_anybody_answering else self._alone
 
     def note(self, step_s: float, num_read: int, is_anybody_answering: bool) -> None:
         """Learns from a step that took `step_s` seconds and read `num_read` prompt tokens."""
         if not num_read:
-            self._step_s = _mixed(self._step_s, step_s)
+            old = self._step_s
+            self._step_s = step_s if old is None else old + _SHARE_OF_NEW * (step_s - old)
         elif not is_anybody_answering:
-            self._token_s = _mixed(self._token_s, step_s / num_read)
-        elif self._step_s is not None and self._token_s is not None and step_s > self._step_s:
-            self._token_s = _mixed(self._token_s, (step_s - self._step_s) / num_read)
+            self._alone = _fitted(self._alone, num_read, step_s, _ALONE_S)
+        elif self._step_s is not None:
+            self._beside = _fitted(self._beside, num_read, step_s - self._step_s, self._step_s)
 
 
-def _mixed(old: float | None, new: float) -> float:
-    return new if old is None else old + _SHARE_OF_NEW * (new - old)
+def _fitted(size: int, num_read: int, took_s: float, limit_s: float) -> int:
+    """The size of pieces after one of `num_read` tokens: it grows after whole pieces only."""
+    if num_read < size and took_s <= limit_s:
+        return size
+    fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH)
+    return max(_FEWEST, min(_MOST, int(fitting)))

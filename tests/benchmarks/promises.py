@@ -18,9 +18,7 @@ import psutil
 from tests.benchmarks.page_tab import ServerFault, Tab, open_client
 from tests.benchmarks.soak_server import SoakServer, words
 
-_PROBE_EVERY_S = 0.05
-_PROBE_PATH = "/healthz"
-"""Answered by the guard as long as nothing else answers it: in either case on the event loop itself."""
+_ASK_AGAIN_S = 0.05
 _LOOK_S = 0.02
 
 
@@ -88,19 +86,6 @@ async def tabs(server: SoakServer, number: int) -> AsyncIterator[list[Tab]]:
             yield opened
         finally:
             await asyncio.gather(*(tab.close() for tab in opened))
-
-
-async def probe(server: SoakServer, until: asyncio.Event) -> list[float]:
-    """Milliseconds of the smallest request there is, twenty times a second."""
-    times = []
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        while not until.is_set():
-            began = time.perf_counter()
-            response = await client.get(_PROBE_PATH)
-            assert response.status_code in (200, 404)
-            times.append(1000 * (time.perf_counter() - began))
-            await asyncio.sleep(_PROBE_EVERY_S)
-    return times
 
 
 async def streams_side_by_side(server: SoakServer, num_streams: int = 20, num_words: int = 200) -> dict[str, float]:
@@ -299,7 +284,7 @@ async def fair_share(server: SoakServer, num_clients: int = 50, num_questions: i
         while True:
             response = await client.post("/v1/chat/completions", json=body)
             num_faults += response.status_code not in (200, 429)
-            await asyncio.sleep(_PROBE_EVERY_S)
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async with open_client(server.url) as client, tabs(server, 1) as (tab,):
         asking = [asyncio.create_task(keep_asking(client)) for _ in range(num_clients)]

@@ -26,6 +26,7 @@ import psutil
 from tests.benchmarks import promises
 from tests.benchmarks.conversations import OWNER, _write_many, kills
 from tests.benchmarks.page_tab import ServerFault, Tab, open_client
+from tests.benchmarks.probe import Probe
 from tests.benchmarks.promises import PROMISES
 from tests.benchmarks.soak_server import LINGER_S, SoakServer, words
 from tests.benchmarks.soak_traffic import Traffic, play
@@ -156,8 +157,7 @@ def _draw(samples: Samples, path: Path) -> None:
 async def measure(server: SoakServer, place: Path, long_id: str, seconds: float, num_clients: int) -> dict[str, float]:
     """Everything that is measured on one server, in this order; draws the graph."""
     figures: dict[str, float] = {"start_s": server.start_s}
-    is_over = asyncio.Event()
-    probing = asyncio.create_task(promises.probe(server, is_over))
+    probe = Probe(server.url)
     parts: tuple[tuple[str, Callable[[], Awaitable[dict[str, float]]]], ...] = (
         ("conversations", lambda: promises.many_conversations(server, OWNER, long_id)),
         ("a long one", lambda: promises.long_conversation(server, OWNER, long_id)),
@@ -177,8 +177,7 @@ async def measure(server: SoakServer, place: Path, long_id: str, seconds: float,
     figures |= found
     _tell(traffic)
     _draw(samples, output_folder() / "soak.png")
-    is_over.set()
-    times = await probing
+    times = probe.end()
     figures |= {"lag_p999_ms": promises.percentile(times, 0.999), "probe_p99_ms": promises.percentile(times, 0.99)}
     figures |= await _said("sessions", promises.memory_of_sessions(server, 160))
     return figures | await _said("SIGTERM", exit_with_answers(server, place))

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import unittest.mock
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.benchmarks.start import ROOT, free_port
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 
 LINGER_S = 1.0
-_LOOK_S = 0.02
+_MOST_SERVED = 1000
 _TELL_S = 0.25
 
 
@@ -38,17 +39,29 @@ class SlottedModel(ScriptedModel):
     """A scripted model that answers only so many at once; owners take turns, as in the engine.
 
     Attributes:
-        num_slots: how many; may be changed at any time.
         served: questions in the order in which they got their slot.
     """
 
     def __init__(self, script: Script) -> None:
         super().__init__(script, context_length=10_000_000)
-        self.num_slots = 20
-        self.served: list[str] = []
+        self.prompts, self.samplings, self.openings = _last(1), _last(1), _last(1)  # hours of them would be a leak
+        self.tools, self.controls, self.stops, self.owners = _last(1), _last(1), _last(1), _last(1)
+        self.served = _last(_MOST_SERVED)
+        self._num_slots = 20
         self._waiting: FairQueue[object] = FairQueue()
         self._num_running = 0
         self._turns = threading.Condition()
+
+    @property
+    def num_slots(self) -> int:
+        """How many are answered at once; may be changed at any time."""
+        return self._num_slots
+
+    @num_slots.setter
+    def num_slots(self, number: int) -> None:
+        with self._turns:
+            self._num_slots = number
+            self._turns.notify_all()
 
     @property
     def activity(self) -> EngineActivity:
@@ -70,23 +83,30 @@ class SlottedModel(ScriptedModel):
             finally:
                 with self._turns:
                     self._num_running -= 1
+                    self._turns.notify_all()
         finally:
             with self._turns:
                 self._waiting.remove(place)
+                self._turns.notify_all()
 
     def _wait(self, place: object) -> Iterator[Event]:
-        told_at = 0.0
+        def is_its_turn() -> bool:
+            return self._waiting.first() is place and self._num_running < self.num_slots
+
         while True:
             with self._turns:
-                if self._waiting.first() is place and self._num_running < self.num_slots:
+                if self._turns.wait_for(is_its_turn, _TELL_S):
                     self._waiting.take()
                     self._num_running += 1
+                    self._turns.notify_all()
                     return
                 ahead = list(self._waiting).index(place) + 1
-            if time.monotonic() - told_at >= _TELL_S:
-                told_at = time.monotonic()
-                yield Waiting(ahead)
-            time.sleep(_LOOK_S)
+            yield Waiting(ahead)
+
+
+def _last(number: int) -> Any:
+    """Takes the place of a list and keeps only its end."""
+    return deque(maxlen=number)
 
 
 def serve(port: int, place: Path | None) -> None:
@@ -118,10 +138,10 @@ def _obey(model: SlottedModel) -> None:
         changes = json.loads(line)
         model.num_slots = changes.pop("num_slots", model.num_slots)
         if changes.pop("forget", False):
-            model.served, model.prompts, model.samplings, model.openings = [], [], [], []
+            model.served.clear()
         if changes:
             model.script = Script(**changes)
-        said = {"running": model.num_streams, "waiting": len(model._waiting), "served": model.served}
+        said = {"running": model.num_streams, "waiting": len(model._waiting), "served": list(model.served)}
         _say(said)
     os.kill(os.getpid(), signal.SIGTERM)
 

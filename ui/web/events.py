@@ -31,6 +31,7 @@ class Events:
         num_inputs: the events of the page, and how many values each takes.
         num_pending: how many events of a session have not ended.
         has_joined: whether a session has asked for something that streams.
+        on_hang_up: is told of the session whose stream has ended.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Events:
         num_inputs: Callable[[], dict[int, int]],
         num_pending: Callable[[str], int],
         has_joined: Callable[[str], bool],
+        on_hang_up: Callable[[str], object] = lambda session: None,
     ) -> None:
         self._num_inputs = num_inputs
         self._num_pending = num_pending
         self._has_joined = has_joined
+        self._on_hang_up = on_hang_up
         self._users: OrderedDict[str, Any] = OrderedDict()
 
     def around(self, app: ASGIApp) -> ASGIApp:
@@ -50,9 +53,11 @@ class Events:
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             path = scope["path"] if scope["type"] == "http" else ""
             problem: tuple[int, str] | None = None
+            session = ""
             if path.startswith(_STREAMS):
-                problem = self._session_problem(scope, session_of(scope))
-                if problem is None and path == _STREAMS[0] and not self._has_joined(session_of(scope) or ""):
+                session = session_of(scope) or ""
+                problem = self._session_problem(scope, session)
+                if problem is None and path == _STREAMS[0] and not self._has_joined(session):
                     problem = 404, "There is nothing to listen to."
             elif path in _EVENTS or path == _CANCEL:
                 message = await receive()
@@ -60,8 +65,12 @@ class Events:
                 receive = _again(message, receive)
             if problem is not None:
                 await PlainTextResponse(problem[1], problem[0])(scope, receive, send)
-            else:
+                return
+            try:
                 await app(scope, receive, send)
+            finally:
+                if path == _STREAMS[0]:
+                    self._on_hang_up(session)
 
         return checked
 

@@ -48,7 +48,7 @@ from ui.web.page import PageHandlers, build_page
 from ui.web.presets import PresetHandlers
 from ui.web.receipts import ReceiptHandlers
 from ui.web.render import SHOWN_MESSAGES
-from ui.web.sessions import keep_sessions_lean
+from ui.web.sessions import OpenSessions, keep_sessions_lean
 from ui.web.sharing import Sharing
 from ui.web.tabs import Tabs
 from ui.web.theme import page_theme
@@ -164,11 +164,13 @@ class ServedPage:
         self.answers.interrupt_guests(_ANSWERS_END_S)
 
     def _within_guard(self, app: ASGIApp) -> ASGIApp:
-        queue = self.blocks._queue
+        sessions = OpenSessions(self.blocks, self.sharing.traffic.is_listening)
+        self.blocks.app.state_holder = sessions
         events = Events(
             lambda: {index: len(event.inputs) for index, event in self.blocks.fns.items()},
-            lambda session: len(queue.pending_event_ids_session.get(session, ())),
-            lambda session: session in queue.pending_messages_per_session,
+            sessions.num_pending,
+            sessions.has_joined,
+            sessions.note_hung_up,
         )
         return self.sharing.around(events.around(app))
 
@@ -190,7 +192,6 @@ class ServedPage:
             mcp_server=False,
             strict_cors=True,
             allowed_paths=[],
-            state_session_capacity=500,
             max_file_size="1mb",
             max_threads=_MAX_THREADS,
             app_kwargs={

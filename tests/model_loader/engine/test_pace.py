@@ -1,28 +1,56 @@
 """How much of a prompt a step reads: as much as its time allows."""
 
+import pytest
+
 from model_loader.engine.pace import Pace
+
+TOKENS_PER_S = 1000
+
+
+def read(
+    pace: Pace, tokens: int, *, beside_steps_of_s: float | None = None, tokens_per_s: float = TOKENS_PER_S
+) -> None:
+    """A prompt of so many tokens is read to its end, at an even speed."""
+    is_beside = beside_steps_of_s is not None
+    while tokens > 0:
+        piece = min(tokens, pace.chunk_tokens(is_beside))
+        pace.note((beside_steps_of_s or 0.0) + piece / tokens_per_s, piece, is_beside)
+        tokens -= piece
 
 
 def test_alone_a_piece_takes_half_a_second() -> None:
     pace = Pace()
-    pace.note(1.0, 1000, is_anybody_answering=False)
-    assert pace.chunk_tokens(is_anybody_answering=False) == 500
+    read(pace, 2000)
+    assert pace.chunk_tokens(is_anybody_answering=False) == pytest.approx(500, abs=2)
+
+
+def test_the_second_piece_is_already_large() -> None:
+    pace = Pace()
+    pace.note(0.01, pace.chunk_tokens(is_anybody_answering=False), is_anybody_answering=False)
+    assert pace.chunk_tokens(is_anybody_answering=False) == 256
 
 
 def test_beside_answers_a_piece_takes_no_longer_than_they_do() -> None:
     pace = Pace()
-    pace.note(1.0, 1000, is_anybody_answering=False)
     pace.note(0.05, 0, is_anybody_answering=True)
-    assert pace.chunk_tokens(is_anybody_answering=True) == 50
+    read(pace, 500, beside_steps_of_s=0.05)
+    assert pace.chunk_tokens(is_anybody_answering=True) == pytest.approx(50, abs=2)
 
 
 def test_a_slower_stretch_makes_the_pieces_smaller() -> None:
     pace = Pace()
-    pace.note(1.0, 1000, is_anybody_answering=False)
     pace.note(0.05, 0, is_anybody_answering=True)
-    for _ in range(20):
-        pace.note(0.25, 50, is_anybody_answering=True)
-    assert pace.chunk_tokens(is_anybody_answering=True) < 20
+    read(pace, 500, beside_steps_of_s=0.05)
+    read(pace, 500, beside_steps_of_s=0.05, tokens_per_s=TOKENS_PER_S / 4)
+    assert pace.chunk_tokens(is_anybody_answering=True) <= 13
+
+
+def test_the_slow_end_of_a_prompt_says_nothing_about_whole_pieces() -> None:
+    pace = Pace()
+    read(pace, 2000)
+    whole = pace.chunk_tokens(is_anybody_answering=False)
+    pace.note(0.1, 3, is_anybody_answering=False)
+    assert pace.chunk_tokens(is_anybody_answering=False) == whole
 
 
 def test_before_anything_was_measured_pieces_are_small_and_never_empty() -> None:
