@@ -3,6 +3,7 @@
 Importing this module imports no torch; opening a model does.
 """
 
+import sys
 from dataclasses import replace
 
 from model_loader.chat_format.messages import Message
@@ -14,6 +15,7 @@ from model_loader.defaults import default_sampling
 from model_loader.errors import NotEnoughMemory
 from model_loader.loading.estimate import advise
 from model_loader.loading.placement import LoadOptions, choose_placement
+from model_loader.process_memory import settle
 from model_loader.progress import LoadProgress, ReportProgress
 
 
@@ -38,10 +40,13 @@ def open_chat_model(
     default_sampling(resolved)  # raises for defaults that cannot be
     resolved = _with_context(resolved, options)
     report(LoadProgress("libraries"))
+    is_first = "torch" not in sys.modules
     from model_loader.engine.engine import Engine  # torch and transformers: seconds
     from model_loader.loading.hardware import probe_hardware
     from model_loader.loading.load import load_model
 
+    if is_first:
+        settle()
     hardware = probe_hardware()
     try:
         placement = choose_placement(resolved, hardware, options)

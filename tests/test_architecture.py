@@ -31,12 +31,19 @@ LIBRARY_HOMES = {
     "prompt_toolkit": ("ui.terminal",),
     "markdown_it": ("ui.terminal",),
 }
-FOUNDATION = ("model_loader.errors", "model_loader.events", "model_loader.progress", "model_loader.byte_level")
+FOUNDATION = (
+    "model_loader.errors",
+    "model_loader.events",
+    "model_loader.progress",
+    "model_loader.byte_level",
+    "model_loader.process_memory",
+)
 MODEL_LOADER_RULES = {
     "model_loader.errors": (),
     "model_loader.events": (),
     "model_loader.progress": (),
     "model_loader.byte_level": (),
+    "model_loader.process_memory": (),
     "model_loader.checkpoint": (*FOUNDATION, "model_loader.builtin"),
     "model_loader.loading": (*FOUNDATION, "model_loader.checkpoint"),
     "model_loader.engine": (*FOUNDATION, "model_loader.checkpoint", "model_loader.loading"),

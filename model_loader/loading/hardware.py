@@ -1,8 +1,5 @@
 """Asks torch and the operating system what this machine offers and what is taken of it; decides nothing."""
 
-import contextlib
-import ctypes
-import gc
 import math
 import platform
 import threading
@@ -13,6 +10,7 @@ import psutil
 import torch
 
 from model_loader.loading.placement import Gpu, Hardware
+from model_loader.process_memory import trim
 
 _BANDWIDTH_BYTES = 512_000_000
 _BANDWIDTH_ROUNDS = 4
@@ -36,11 +34,9 @@ def free_bytes(device_type: str) -> int:
 
 def give_back_memory() -> None:
     """Returns to the system what a model has left behind with Python's, torch's and the C library's allocators."""
-    gc.collect()
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cuda_gpus() -> tuple[Gpu, ...]:

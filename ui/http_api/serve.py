@@ -14,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from model_loader.background_load import BackgroundLoad
+from model_loader.process_memory import share_one_heap
 from ui.addresses import check_address, is_local, listen, names_of
 from ui.chat.load_printer import LoadPrinter
 from ui.guard import Guard, GuardPolicy
@@ -96,6 +97,7 @@ def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int
             os._exit(1)
         has_signal.set()
 
+    share_one_heap()
     served = ServedApi(api, load, server_name, server_port)
     load.start()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,6 +22,7 @@ from starlette.middleware import Middleware
 
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
+from model_loader.process_memory import settle, share_one_heap
 from ui.addresses import listen, names_of
 from ui.chat.allowance import Allowance
 from ui.chat.answers import Answers
@@ -254,7 +255,9 @@ def serve_page(
         signal.signal(number, end)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, end)
+    share_one_heap()
     page = launch_page(load, options, menu, api)
+    settle()
     _say(f"The page is at {page.url}")
     page.sharing.announce(page.url, _say)
     if api is not None:
