@@ -56,6 +56,11 @@ class Samples:
         self.descriptors.append(process.num_fds())
         self.threads.append(process.num_threads())
 
+    def growth_mb(self) -> float:
+        """The most that was taken in the second half of the time, less the most in the first."""
+        middle = len(self.rss_mb) // 2
+        return max(self.rss_mb[middle:]) - max(self.rss_mb[:middle])
+
     def growth_mb_per_h(self) -> float:
         """Slope of a straight line through the memory's figures."""
         slope, _start = statistics.linear_regression(self.at_s, self.rss_mb)
@@ -88,6 +93,7 @@ async def mixed_traffic(
     traffic = await _sampled(server, samples, play(server, 2 * seconds / 3, num_clients))
     after = await _idle(server)
     figures = {
+        "growth_mb": samples.growth_mb(),
         "growth_mb_per_h": samples.growth_mb_per_h(),
         "descriptors": abs(after[0] - before[0]),
         "threads": abs(after[1] - before[1]),
@@ -149,7 +155,7 @@ def _draw(samples: Samples, path: Path) -> None:
         axis.set_ylabel(label)
         axis.set_ylim(0, 1.15 * max(values))
         axis.grid(alpha=0.3)
-    axes[0].set_title(f"The page under mixed traffic: {samples.growth_mb_per_h():+.1f} MB an hour")
+    axes[0].set_title(f"The page under mixed traffic: memory's peak moved by {samples.growth_mb():+.1f} MB")
     axes[-1].set_xlabel("minutes after warming up")
     figure.savefig(path, dpi=110)
 
@@ -201,17 +207,19 @@ def _tell(traffic: Traffic) -> None:
         print(f"  {fault[:300]}")
 
 
-def print_table(figures: dict[str, float]) -> bool:
+def print_table(figures: dict[str, float], minutes: float) -> bool:
     """Promise, limit, measured, held; returns whether all are. What could not be measured is not held."""
     is_all_held = True
     print(f"\n{'':4} {'promise':60} {'limit':>12} {'measured':>12}  held")
     for name, promise in PROMISES.items():
         value = figures.get(name)
         is_held = value is not None and promise.is_held(value)
-        is_all_held &= is_held
+        is_told = minutes >= promise.minutes
+        is_all_held &= is_held or not is_told
         limit = f"{'>=' if promise.is_floor else '<='} {promise.limit:g} {promise.unit}".strip()
         measured = "not measured" if value is None else f"{value:.1f}"
-        print(f"{promise.row:4} {promise.says:60} {limit:>12} {measured:>12}  {'yes' if is_held else 'NO'}")
+        held = ("yes" if is_held else "NO") if is_told else f"after {promise.minutes:.0f} minutes"
+        print(f"{promise.row:4} {promise.says:60} {limit:>12} {measured:>12}  {held}")
     return is_all_held
 
 
@@ -232,7 +240,7 @@ def main() -> int:
         finally:
             server.close()
     figures["lost_at_kill"] = kills(20)["lost_writes"]
-    is_all_held = print_table(figures)
+    is_all_held = print_table(figures, given.minutes)
     rounded = {name: round(value, 3) for name, value in figures.items()}
     print(json.dumps({"benchmark": "soak", "minutes": given.minutes, "held": is_all_held, **rounded}))
     return 0 if is_all_held else 1
