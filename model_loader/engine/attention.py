@@ -89,24 +89,26 @@ def attend(
     kv_heads = key.shape[1]
     if step.query_scale is not None:
         query = query * step.query_scale[..., None].to(query.device, query.dtype)
-    output = query.new_empty(1, num_tokens, num_heads, value.shape[3])
+    added = torch.stack((key[0], value[0]))
+    grouped = query[0].view(kv_heads, num_heads // kv_heads, num_tokens, head_dim)
+    parts = []
     at = 0
     for segment in step.segments:
         new = slice(at, at + segment.length)
-        kv = segment.slot.write(module.layer_idx, key[0, :, new], value[0, :, new], segment.start)  # type: ignore[arg-type]
+        kv = segment.slot.write(module.layer_idx, added[:, :, new], segment.start)  # type: ignore[arg-type]
         kv = kv[:, :, first_key(segment, sliding_window) :]
         if segment.length == 1:
             # Query heads that share a key head stand where tokens would: the keys need not be repeated.
-            alone = query[0, :, at].view(1, kv_heads, num_heads // kv_heads, head_dim)
-            part = functional.scaled_dot_product_attention(alone, kv[:1], kv[1:], scale=scaling)
+            part = functional.scaled_dot_product_attention(grouped[None, :, :, at], kv[:1], kv[1:], scale=scaling)
+            parts.append(part.view(1, num_heads, -1))
         else:
             mask = step.mask(segment, sliding_window, query)
             part = functional.scaled_dot_product_attention(
                 query[:, :, new], kv[:1], kv[1:], attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
             )
-        output[0, new] = part.reshape(num_heads, segment.length, -1).transpose(0, 1)
+            parts.append(part[0].transpose(0, 1))
         at += segment.length
-    return output, None
+    return torch.cat(parts)[None], None
 
 
 ALL_ATTENTION_FUNCTIONS.register(SLOTS_ATTENTION, attend)

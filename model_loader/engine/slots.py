@@ -41,19 +41,18 @@ class Slot:
     num_shared_tokens: int = 0
     layers: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor, start: int) -> torch.Tensor:
-        """Puts keys and values `(kv_heads, tokens, head_dim)` at a position; returns the layer up to there.
+    def write(self, layer: int, added: torch.Tensor, start: int) -> torch.Tensor:
+        """Puts keys and values `(2, kv_heads, tokens, head_dim)` at a position; returns the layer up to there.
 
         Returns:
             Keys and values, `(2, kv_heads, start + tokens, head_dim)`, a view.
         """
         kv = self.layers.get(layer)
         if kv is None:
-            kv = keys.new_empty((2, keys.shape[0], self.capacity, keys.shape[2]))
+            kv = added.new_empty((2, added.shape[1], self.capacity, added.shape[3]))
             self.layers[layer] = kv
-        end = start + keys.shape[1]
-        kv[0, :, start:end] = keys
-        kv[1, :, start:end] = values
+        end = start + added.shape[2]
+        kv[:, :, start:end] = added
         return kv[:, :, :end]
 
     def grow(self, capacity: int) -> None:

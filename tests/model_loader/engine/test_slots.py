@@ -13,7 +13,7 @@ def read(slot: Slot, ids: tuple[int, ...]) -> None:
     start = len(slot.ids)
     for layer in range(2):
         keys = torch.tensor(ids, dtype=torch.float32).reshape(1, -1, 1).expand(3, -1, 4)
-        slot.write(layer, keys, -keys, start)
+        slot.write(layer, torch.stack((keys, -keys)), start)
     slot.ids.extend(ids)
 
 
