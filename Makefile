@@ -42,7 +42,7 @@ bench: $(VENV)/.tests ## measure start, first token and speed; prints tables
 	$(BIN)/python -m tests.benchmarks.remote
 
 clients: $(VENV)/.tests ## try clients that others wrote against the API (in .venv-clients; some minutes)
-	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	@test -x .venv-clients/bin/pip || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	$(BIN)/python -m tests.clients .venv-clients/bin/python
 
@@ -67,7 +67,7 @@ $(VENV)/.demo: requirements_web_demo.txt constraints.txt
 	@echo "Setting up $(VENV) (once; a few minutes with a fast connection) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Python 3.11, 3.12 or 3.13 is needed; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -r requirements_web_demo.txt
 	@touch $@
 

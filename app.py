@@ -45,9 +45,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             case ["serve", *rest]:
                 return _serve_api(rest, environment)
             case ["profile", *rest]:
-                return _profile(build_profile_parser().parse_args(rest))
+                return _profile(_read(build_profile_parser(), rest, environment))
             case ["evaluate", "perplexity", *rest]:
-                return _perplexity(build_perplexity_parser().parse_args(rest))
+                return _perplexity(_read(build_perplexity_parser(), rest, environment))
             case ["evaluate", *_]:
                 raise InvalidSetting("app.py evaluate takes what is to be measured: app.py evaluate perplexity TEXT")
         return _serve(arguments, environment)
@@ -56,9 +56,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return 2
 
 
+def _read(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], environment: Mapping[str, str]
+) -> argparse.Namespace:
+    return parser.parse_args([*environment_arguments(parser, environment), *arguments])
+
+
 def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_parser(environment)
-    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    given = _read(parser, arguments, environment)
     has_accounts = bool(given.auth) or given.auth_file is not None
     read_accounts(given.auth or (), given.auth_file)  # so that a mistake is told before anything else
     sharing = SharingOptions(
@@ -128,7 +134,7 @@ def model_opener(given: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_chat_parser()
-    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    given = _read(parser, arguments, environment)
     options = ChatOptions(given.seed, given.system, None if given.no_history else given.history)
     load = BackgroundLoad(model_opener(given, parser))
     from ui.terminal.chat import run_chat  # imports rich and prompt_toolkit
@@ -138,7 +144,7 @@ def _chat(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def _serve_api(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     parser = build_serve_parser()
-    given = parser.parse_args([*environment_arguments(parser, environment), *arguments])
+    given = _read(parser, arguments, environment)
     options = read_options(given.api_key, given.api_key_file, given.cors_origin)
     check_address(given.server_name, given.server_port)
     missing = options.missing_key(given.server_name)

@@ -78,6 +78,18 @@ def test_the_chat_has_the_seed_of_the_demo_and_its_flags_as_variables() -> None:
     assert (given.system, given.no_history, given.context_length) == ("-brief-", True, 512)
 
 
+@pytest.mark.parametrize("arguments", [["profile", "--quick"], ["evaluate", "perplexity", "README.md"]])
+def test_the_measuring_commands_take_the_environment_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(arguments, {"QWEN_DEMO_CHECKPOINT_PATH": "/no/such/folder", "QWEN_DEMO_CPU_ONLY": "1"}) == 2
+    assert "/no/such/folder" in capsys.readouterr().err
+
+
+def test_a_home_in_a_path_is_the_users() -> None:
+    assert parse("--history=~/x.db")["history"] == Path.home() / "x.db"
+
+
 def test_an_environment_variable_that_is_no_setting_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidSetting, match="did you mean QWEN_DEMO_SERVER_PORT"):
         parse(QWEN_DEMO_SERVR_PORT="1")

@@ -11,7 +11,7 @@ import socket
 
 from model_loader.errors import InvalidSetting
 
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - to recognise it
+ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - to recognise it
 
 
 def check_address(server_name: str, server_port: int) -> None:
@@ -38,7 +38,7 @@ def is_local(server_name: str) -> bool:
 
 def names_of(server_name: str) -> list[str]:
     """The host names and addresses by which a server on the address is asked for, beside the loopback ones."""
-    if server_name not in _ANY_ADDRESS:
+    if server_name not in ANY_ADDRESS:
         return [server_name]
     return [socket.gethostname(), f"{socket.gethostname()}.local", *_own_addresses()]
 
@@ -52,7 +52,10 @@ def listen(what: str, server_name: str, server_port: int) -> socket.socket:
     host = server_name.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.getaddrinfo(host, server_port, family)  # create_server would tell it as any other fault
         return socket.create_server((host, server_port), family=family)
+    except socket.gaierror:
+        raise InvalidSetting(f"--server-name {server_name} is no address of this machine; try 127.0.0.1.") from None
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise InvalidSetting(

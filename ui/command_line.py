@@ -107,6 +107,7 @@ def build_profile_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="app.py profile",
         description="Measure speed and memory of generating.",
+        allow_abbrev=False,
     )
     _add_model_flags(parser)
     parser.add_argument("--quick", action="store_true", help="short texts; figures for a first look")
@@ -117,7 +118,9 @@ def build_profile_parser() -> argparse.ArgumentParser:
 def build_perplexity_parser() -> argparse.ArgumentParser:
     """The command line of `app.py evaluate perplexity`."""
     parser = argparse.ArgumentParser(
-        prog="app.py evaluate perplexity", description="Measure how well a checkpoint predicts texts of growing length."
+        prog="app.py evaluate perplexity",
+        description="Measure how well a checkpoint predicts texts of growing length.",
+        allow_abbrev=False,
     )
     parser.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="files in UTF-8")
     _add_model_flags(parser)
@@ -172,7 +175,7 @@ def _add_window_flags(parser: argparse.ArgumentParser) -> None:
 def _add_history_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--history",
-        type=Path,
+        type=_file,
         default=default_history(),
         metavar="FILE",
         help="where conversations are kept (default: %(default)s)",
@@ -207,7 +210,9 @@ def _add_api_flags(parser: argparse.ArgumentParser) -> None:
         help=f"what programs must send to use the API; better as {_ENVIRONMENT_PREFIX}API_KEY or in a file, because "
         "others see command lines (needed where others can reach the address)",
     )
-    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="the same, in a file with a key in each line")
+    parser.add_argument(
+        "--api-key-file", type=_file, metavar="FILE", help="the same, in a file with a key in each line"
+    )
     parser.add_argument(
         "--cors-origin",
         metavar="SITES",
@@ -226,7 +231,7 @@ def _add_sharing_flags(parser: argparse.ArgumentParser) -> None:
         "for everybody, made up where others can reach the page)",
     )
     parser.add_argument(
-        "--auth-file", type=Path, metavar="FILE", help="the same, in a file with NAME:PASSWORD in each line"
+        "--auth-file", type=_file, metavar="FILE", help="the same, in a file with NAME:PASSWORD in each line"
     )
     parser.add_argument(
         "--public",
@@ -259,6 +264,11 @@ def _add_sharing_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens that a guest may have read and written in an hour; 0 for any number (default: %(default)s)",
     )
+
+
+def _file(text: str) -> Path:
+    """A path; a shell leaves the ~ of `--history=~/x.db` as it is."""
+    return Path(text).expanduser()
 
 
 def is_hosted(environment: Mapping[str, str]) -> bool:
@@ -301,4 +311,5 @@ def environment_arguments(parser: argparse.ArgumentParser, environment: Mapping[
 
 def _variables(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """The flags of a command by their environment variables."""
-    return {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in parser._actions if action.dest != "help"}
+    flags = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    return {_ENVIRONMENT_PREFIX + action.dest.upper(): action for action in flags}

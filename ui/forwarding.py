@@ -5,11 +5,13 @@ A header that says where a request came from is believed only if a proxy of ours
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from ui.limits import LOCAL
 
+_HAS_PORT = re.compile(r":\d{1,5}$")
 _NAMES = (b"forwarded", b"x-real-ip", b"x-original-url", b"x-rewrite-url")
 _UNWANTED = (b"range", b"if-range", b"x-gradio-server")
 """Never passed on: nothing here is worth sending in thousands of parts, and Gradio takes its own address from one."""
@@ -21,14 +23,17 @@ def as_sent(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 def through_proxy(scope: MutableMapping[str, Any], allows_host: Callable[[str], bool]) -> MutableMapping[str, Any]:
-    """The request as a trusted proxy describes it: its client, its scheme, and its host name if that is one of ours."""
+    """The request as a trusted proxy describes it: its client, its scheme, and the host that was asked if it is ours.
 
-    def is_dropped(name: bytes) -> bool:
-        return name in _UNWANTED or (name == b"x-forwarded-host" and not allows_host(_last(scope, name)))
-
-    client = _client(scope)
+    Some proxies put their own name for us in Host; a browser's Origin has the one that was asked.
+    """
+    asked = _last(scope, b"x-forwarded-host")
+    is_ours = bool(asked) and allows_host(asked.rpartition(":")[0] if _HAS_PORT.search(asked) else asked)
+    dropped = (*_UNWANTED, b"host" if is_ours else b"x-forwarded-host")
+    headers = _without(scope, lambda name: name in dropped)
+    headers += [(b"host", asked.encode("latin-1"))] if is_ours else []
     scheme = "https" if _last(scope, b"x-forwarded-proto") == "https" else scope.get("scheme", "http")
-    return {**scope, "headers": _without(scope, is_dropped), "client": (client, 0), "scheme": scheme}
+    return {**scope, "headers": headers, "client": (_client(scope), 0), "scheme": scheme}
 
 
 def through_tunnel(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -28,7 +28,7 @@ GET = frozenset({"GET", "HEAD"})
 POST = frozenset({"POST"})
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+-]+)+/?|/")
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+)*")
 _ESCAPED_SLASH = re.compile(rb"%2[Ff]")
 _TRAVERSAL = re.compile(r"/\.{1,2}(?:/|$)")

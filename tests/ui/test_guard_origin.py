@@ -92,6 +92,18 @@ def test_a_trusted_proxys_scheme_is_taken_and_its_host_only_if_it_is_ours() -> N
         seen = reaches(PROXIED, get_scope(b"127.0.0.1", (b"x-forwarded-proto", b"https"), (b"x-forwarded-host", host)))
         assert seen["scheme"] == "https"
         assert ((b"x-forwarded-host", host) in seen["headers"]) is is_kept
+        assert [value for name, value in seen["headers"] if name == b"host"] == [host if is_kept else b"127.0.0.1"]
+
+
+@pytest.mark.parametrize("asked", [b"chat.example", b"chat.example:8443"])
+def test_a_form_is_taken_through_a_proxy_that_puts_another_name_in_host(asked: bytes) -> None:
+    def status(origin: bytes) -> int:
+        headers = ((b"x-forwarded-host", asked), (b"origin", origin))
+        scope = get_scope(b"127.0.0.1:8000", *headers, method="POST", path="/chat", raw_path=b"/chat")
+        return int(ask_raw(scope, [{"type": "http.request"}], PROXIED)[0]["status"])
+
+    assert status(b"https://" + asked) != 403
+    assert status(b"https://evil.example") == 403
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ async def read_together(
         has_left.set()
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Does some work for a client and drops it when the client leaves; says whether it was done.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Does some work for a client and drops it when the client leaves.
 
     Raises:
         Exception: what the work raises.
@@ -70,10 +70,8 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> 
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_departure(receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            return False
-        working.result()
-        return True
+        if working.done():
+            working.result()
     finally:
         leaving.cancel()
         working.cancel()

@@ -16,8 +16,8 @@ from ui.http_api.schema import (
     MaxTokens,
     Name,
     conflict,
+    kind_of,
     list_or_text,
-    object_or_text,
 )
 
 _MAX_TOOLS = 128
@@ -174,11 +174,11 @@ class TemplateSwitches(ApiModel):
 
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("(text)")] | Annotated[ToolNamed, Tag("(object)")],
-    Discriminator(object_or_text),
+    Discriminator(kind_of),
 ]
 FunctionChoice = Annotated[
     Annotated[Literal["auto", "none"], Tag("(text)")] | Annotated[FunctionName, Tag("(object)")],
-    Discriminator(object_or_text),
+    Discriminator(kind_of),
 ]
 
 

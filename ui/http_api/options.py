@@ -67,7 +67,7 @@ def _keys_in(file: Path) -> list[str]:
     """The keys in a file, one a line; empty lines and those that begin with # do not count."""
     try:
         with file.open("rb") as opened:
-            content = opened.read(_MAX_KEY_FILE_BYTES).decode("utf-8")
+            content = opened.read(_MAX_KEY_FILE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise InvalidSetting(f"--api-key-file {file} cannot be read: {why}.") from None

@@ -46,10 +46,10 @@ def _inside(value: Any) -> list[Any]:
     return [each for each in children if isinstance(each, dict | list)]
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Which of several forms a value has; the names stand in brackets, so that they are told from fields."""
     if isinstance(value, list):
-        return _kind(value[0]).replace("(", "(list of ", 1) if value else "(list of text)"
+        return kind_of(value[0]).replace("(", "(list of ", 1) if value else "(list of text)"
     if isinstance(value, int) and not isinstance(value, bool):
         return "(id)"
     return "(object)" if isinstance(value, dict) else "(text)"
@@ -58,11 +58,6 @@ def _kind(value: Any) -> str:
 def list_or_text(value: Any) -> str:
     """Which of two forms a value has."""
     return "(list)" if isinstance(value, list) else "(text)"
-
-
-def object_or_text(value: Any) -> str:
-    """Which of two forms a value has."""
-    return "(object)" if isinstance(value, dict) else "(text)"
 
 
 def _in_range(name: str) -> Any:
@@ -162,7 +157,7 @@ class CompletionRequest(AnswerRequest):
         | Annotated[list[str], Field(min_length=1, max_length=256, fail_fast=True), Tag("(list of text)")]
         | Annotated[TokenIds, Tag("(list of id)")]
         | Annotated[list[TokenIds], Field(min_length=1, max_length=256, fail_fast=True), Tag("(list of list of id)")],
-        Discriminator(_kind),
+        Discriminator(kind_of),
     ]
     max_tokens: Annotated[int, Field(ge=0, le=SAMPLING_RANGES["max_new_tokens"].high)] | None = None
     echo: bool | None = None

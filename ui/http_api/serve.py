@@ -79,13 +79,15 @@ def application(api: Api, server_name: str) -> Guard:
     Checking host names keeps foreign pages from reaching a server without a key by a name of theirs. With a key, and
     behind a proxy or in a container, a server cannot know its names and need not.
     """
-    hosts = ("*",) if api.has_keys and not is_local(server_name) else tuple(names_of(server_name))
+    hosts = ("*",) if api.needs_key and not is_local(server_name) else tuple(names_of(server_name))
     policy = GuardPolicy(routes=api.guarded, allowed_hosts=hosts, api_prefix=api.prefix)
     return Guard(Starlette(routes=list(api.routes)), policy=policy, traffic=Traffic(LIMITS))
 
 
 def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int) -> int:
     """Serves the API until SIGINT or SIGTERM; a second signal ends the program at once. Returns the exit status.
+
+    Without a model it ends with status 2: whoever keeps it running shall see it, and may begin it again.
 
     Raises:
         InvalidSetting: the address and port cannot be listened on.
@@ -105,7 +107,9 @@ def serve_api(load: BackgroundLoad, api: Api, server_name: str, server_port: int
     print(f"The API is at {served.url}", flush=True)
     printer = LoadPrinter(load, partial(print, flush=True))
     while not has_signal.wait(_LOOK_S):
-        printer.poll()
+        if printer.poll() and load.chat_model is None:
+            served.close()
+            return 2
     print("Ending; running answers have a few seconds.", flush=True)
     served.close()
     return 0

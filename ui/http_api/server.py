@@ -81,11 +81,6 @@ class Api:
             self._route("/v1/completions", self._complete, POST),
         )
 
-    @property
-    def has_keys(self) -> bool:
-        """Whether a key is needed."""
-        return self._access.has_keys
-
     def drain(self, timeout_s: float) -> None:
         """Refuses what is new, lets running answers go on for so long at most, then ends them as they are."""
         self._is_draining = True
@@ -166,7 +161,7 @@ class Api:
 
         chat_model = self._load.chat_model
         name = served_name(chat_model) if chat_model is not None else None
-        await exchange.reply_json(200, document(name, has_keys=self.has_keys))
+        await exchange.reply_json(200, document(name, has_keys=self.needs_key))
 
     async def _models(self, exchange: Exchange, _owner: str) -> None:
         await exchange.reply_json(200, {"object": "list", "data": [self._card(self._chat_model())]})

@@ -263,7 +263,9 @@ def _prepare_streams() -> None:
         if stream is None:  # closed by who started us
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, as long as the program
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            # On Windows a file gets the code page's characters otherwise, and most of Chinese is lost.
+            is_windows_file = os.name == "nt" and not stream.isatty()
+            stream.reconfigure(errors="replace", **({"encoding": "utf-8"} if is_windows_file else {}))
     for variable in ("COLUMNS", "LINES"):
         value = os.environ.get(variable, "1")
         if not value.isdecimal() or int(value) == 0:

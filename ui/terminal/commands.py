@@ -5,6 +5,7 @@ colon is ever sent to the model.
 """
 
 import difflib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -194,7 +195,7 @@ class Commands:
             text = as_markdown(self._talk.title, self._talk.whole_turns())
         else:
             text = turns[0][1]
-        if path.exists() and not self._confirm(f"{safe_line(str(path))} exists. Replace it?"):
+        if os.path.exists(path) and not self._confirm(f"{safe_line(str(path))} exists. Replace it?"):
             raise CommandError("Nothing was saved.")
         write_file(path, text)
         self._notices.say(f"Saved as {safe_line(str(path))}")

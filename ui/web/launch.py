@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from model_loader.background_load import BackgroundLoad
 from model_loader.model_menu import ModelMenu
 from model_loader.process_memory import settle, share_one_heap
-from ui.addresses import listen, names_of
+from ui.addresses import is_local, listen, names_of
 from ui.chat.allowance import Allowance
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
@@ -35,6 +35,7 @@ from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guar
 from ui.request_head import PromptHeadProtocol
 from ui.web.completion import CompletionHandlers
 from ui.web.early_script import EarlyScript
+from ui.web.environment import without_proxies
 from ui.web.events import Events
 from ui.web.files import FILE_ROUTE, FileHandlers
 from ui.web.fragments import STATIC
@@ -177,6 +178,14 @@ class ServedPage:
 
     def _open_port(self, options: PageOptions, routes: Sequence[Any]) -> str:
         policy = page_policy(options, os.environ, self._api, self.sharing.link_name)
+        with without_proxies():
+            url = self._launch(options, policy, routes)
+        self.blocks.server.config.http_protocol_class = PromptHeadProtocol  # read for each connection
+        if options.inbrowser:
+            webbrowser.open(self.sharing.host_link(url))
+        return url
+
+    def _launch(self, options: PageOptions, policy: GuardPolicy, routes: Sequence[Any]) -> str:
         _app, url, _share_url = self.blocks.launch(
             server_name=options.server_name,
             server_port=options.server_port,
@@ -205,10 +214,7 @@ class ServedPage:
             theme=page_theme(),
             head=page_head(has_login=options.needs_login or options.is_shared),
         )
-        self.blocks.server.config.http_protocol_class = PromptHeadProtocol  # read for each connection
-        if options.inbrowser:
-            webbrowser.open(self.sharing.host_link(url))
-        return url
+        return str(url)
 
 
 def _open_conversations(options: PageOptions, is_open: Callable[[str], bool]) -> Conversations:
@@ -314,7 +320,10 @@ def page_policy(
         frames = ("https://modelscope.cn", "https://*.modelscope.cn")
     hosts += names_of(options.server_name)
     proxied = options.sharing.trusted_proxy
-    hosts += [proxied] if proxied is not None else []
+    if proxied is not None:
+        hosts.append(proxied)
+    elif options.needs_login and not is_local(options.server_name):
+        hosts.append("*")  # a network has names for this machine that it does not know; a foreign page has no login
     return GuardPolicy(
         routes=(
             *PAGE_ROUTES,

@@ -14,14 +14,14 @@ import segno
 from gradio import networking, tunneling
 from gradio.exceptions import ChecksumMismatchError
 
-_ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - to recognise it
+from ui.addresses import ANY_ADDRESS
 
 
 class Link:
     """At most one public link to a port of this machine. All methods may be called from any thread."""
 
     def __init__(self, server_name: str, server_port: int) -> None:
-        self._host = "127.0.0.1" if server_name in _ANY_ADDRESS else server_name.strip("[]")
+        self._host = "127.0.0.1" if server_name in ANY_ADDRESS else server_name.strip("[]")
         self._port = server_port
         self._lock = threading.Lock()
         self._name: str | None = None

@@ -15,6 +15,7 @@ import pytest
 import app
 from tests.benchmarks.start import free_port
 from tests.ui.http_api.served_api import HELLO, eventually
+from ui.http_api.options import read_options
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVE = """
@@ -89,6 +90,7 @@ def test_a_second_signal_ends_it_at_once(serve: Callable[[int], tuple[Any, str]]
     [
         (["--server-name", "0.0.0.0"], "The API needs a key there: others can reach 0.0.0.0"),
         (["--server-port", "0"], "--server-port is 0"),
+        (["--server-name", "no.such.name.invalid", "--api-key", "k"], "is no address of this machine"),
         (["--api-key", ""], "A key of the API is empty"),
         (["--api-key-file", "/no/such/file"], "--api-key-file /no/such/file cannot be read"),
         (["--cors-origin", "*"], "--cors-origin has '*'"),
@@ -117,6 +119,19 @@ def test_the_key_may_be_an_environment_variable_and_others_variables_are_left_al
     environment = {"QWEN_DEMO_API_KEY": "k", "QWEN_DEMO_API_KEY_FILE": "keys", "QWEN_DEMO_LINGER": "3"}
     given = parser.parse_args(app.environment_arguments(parser, environment))
     assert (given.api_key, given.api_key_file) == ("k", Path("keys"))
+
+
+def test_without_a_model_it_ends_so_that_who_keeps_it_running_notices() -> None:
+    program = [sys.executable, "app.py", "serve", "--server-port", str(free_port()), "-c", "/no/such/folder"]
+    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "No model: " in ended.stdout
+
+
+def test_a_key_file_written_on_windows_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "keys"
+    place.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert read_options(None, place, None).keys == ("one", "two")
 
 
 def test_help_of_serve_imports_no_web_library() -> None:

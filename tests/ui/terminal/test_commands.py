@@ -270,7 +270,9 @@ def test_a_file_is_replaced_only_when_the_user_says_so(tmp_path: Path) -> None:
     assert len(room.confirms) == 2
 
 
-@pytest.mark.parametrize("entry", [":save", ":load", ":load /nonexistent/x.json", ":save /nonexistent/x.md"])
+@pytest.mark.parametrize(
+    "entry", [":save", ":load", ":load /nonexistent/x.json", ":save /nonexistent/x.md", f":save {'x' * 300}.md"]
+)
 def test_files_that_are_not_there_are_told(entry: str) -> None:
     room = Room()
     room.ask("one")

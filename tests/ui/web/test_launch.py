@@ -19,6 +19,7 @@ from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from ui.guard import Guard
 from ui.web.environment import close_doors
 from ui.web.launch import launch_page, page_head, page_policy
+from ui.web.login.options import SharingOptions
 from ui.web.options import PageOptions
 
 # Gradio leaves its event loop and some sockets to the garbage collector when a page is closed.
@@ -155,9 +156,15 @@ def test_a_page_for_this_machine_answers_to_no_other_name() -> None:
 
 
 def test_a_page_for_the_network_answers_to_this_machines_own_names() -> None:
-    policy = page_policy(PageOptions(server_name="0.0.0.0"), {})
+    policy = page_policy(PageOptions(server_name="0.0.0.0", sharing=SharingOptions(is_public=True)), {})
     assert policy.allows_host(socket.gethostname())
     assert not policy.allows_host("evil.example")
+
+
+def test_a_page_for_the_network_behind_a_login_answers_to_every_name_it_may_have_there() -> None:
+    assert page_policy(PageOptions(server_name="0.0.0.0"), {}).allows_host("mybox.corp.example")
+    proxied = SharingOptions(trusted_proxy="chat.example")
+    assert not page_policy(PageOptions(server_name="0.0.0.0", sharing=proxied), {}).allows_host("evil.example")
 
 
 def test_a_space_may_show_the_page_in_its_frame() -> None:
@@ -174,6 +181,20 @@ def test_the_guard_stands_outside_of_everything() -> None:
     finally:
         page.close()
         gc.collect()
+
+
+@pytest.mark.parametrize("no_proxy", [None, "example.com"])
+def test_a_proxy_in_the_environment_does_not_keep_the_page_from_opening(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str | None
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9" if name == "ALL_PROXY" else "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    if no_proxy is not None:
+        monkeypatch.setenv("no_proxy", no_proxy)
+    launch_page(ScriptedLoad(ScriptedModel(Script())), PageOptions(server_port=free_port())).close()  # type: ignore[arg-type]
+    gc.collect()
+    assert os.environ.get("no_proxy") == no_proxy
 
 
 def test_the_head_holds_style_and_script_and_names_no_other_host() -> None:

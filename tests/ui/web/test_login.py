@@ -15,7 +15,10 @@ from ui.web.login.sessions import HouseFull, Session, Sessions, owner_of
 
 COOKIE = "qwen-chat-1"
 PASSWORDS = {"ann": "tulip", "bob": "rose", "host": "oak"}
-POLICY = GuardPolicy(routes=(AllowedRoute("/"), AllowedRoute("/x", GET | POST), AllowedRoute("/v1/x"), *LOGIN_ROUTES))
+MODELS = AllowedRoute("/v1/models/", is_prefix=True)
+POLICY = GuardPolicy(
+    routes=(AllowedRoute("/"), AllowedRoute("/x", GET | POST), AllowedRoute("/v1/x"), MODELS, *LOGIN_ROUTES)
+)
 
 
 class Clock:
@@ -53,7 +56,8 @@ class House:
         """The answers to a browser that keeps its cookies: (method, path, form) after one another."""
 
         async def go() -> list[httpx.Response]:
-            transport = httpx.ASGITransport(Guard(self.gate.around(self.app), policy=POLICY))
+            guarded = Guard(self.gate.around(self.app), policy=POLICY)
+            transport = httpx.ASGITransport(guarded, client=(options.get("client", "127.0.0.1"), 5))
             base = options.get("base", "http://localhost:1")
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:
                 return [
@@ -150,6 +154,15 @@ def test_thirty_tries_a_minute_are_all_there_are_for_everybody() -> None:
     house = House()
     answers = house.visit(*[as_guest(f"name {number}", "x") for number in range(31)])
     assert [one.status_code for one in answers] == [401] * 30 + [429]
+
+
+def test_guesses_from_many_addresses_do_not_shut_out_who_has_the_made_up_password() -> None:
+    house = House({})
+    for number in range(40):
+        house.visit(as_guest("eve", "x"), client=f"8.8.8.{number}")
+    password = house.accounts.shared_password if house.accounts else None
+    assert password
+    assert house.visit(as_guest("ann", password), client="9.9.9.9")[0].status_code == 303
 
 
 def test_successful_logins_count_for_nothing() -> None:
@@ -272,6 +285,21 @@ def test_paths_with_keys_of_their_own_pass_the_gate_and_no_others() -> None:
     house = House(passes=frozenset({"/v1/x"}))
     api, other = house.visit(("GET", "/v1/x", {}), ("GET", "/x", {}))
     assert (api.text, other.status_code) == ("reached", 401)
+
+
+def test_all_below_a_path_with_keys_passes_if_it_ends_in_a_slash() -> None:
+    house = House(passes=frozenset({"/v1/models/"}))
+    model, other = house.visit(("GET", "/v1/models/Qwen/Qwen3-4B", {}), ("GET", "/v1/x", {}))
+    assert (model.text, other.status_code) == ("reached", 401)
+
+
+@pytest.mark.parametrize("foreign", ['prefs={"a":1}', "name=日本", "a b=c", '"="'])
+def test_cookies_of_other_programs_do_not_hide_the_login(foreign: str) -> None:
+    house = House()
+    (entered,) = house.visit(as_guest())
+    secret = entered.headers["set-cookie"].split("=")[1].split(";")[0]
+    for cookies in (f"{foreign}; {COOKIE}={secret}", f"{COOKIE}={secret}; {foreign}"):
+        assert house.visit(ROOT, headers={"cookie": cookies.encode()})[0].text == "reached"
 
 
 def test_a_public_page_is_open_until_the_host_ends_it() -> None:

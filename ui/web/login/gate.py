@@ -11,7 +11,6 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -46,7 +45,7 @@ class LoginGate:
         sessions: who is logged in.
         owner_key: what the ids of accounts are made with.
         cookie: name of the cookie.
-        passes: paths that bring keys of their own.
+        passes: paths that bring keys of their own; those that end in a slash with all below them.
         on_end: called on another thread with the guests that the host has sent away.
         clients: the addresses that have the page open.
 
@@ -82,7 +81,7 @@ class LoginGate:
         """The application behind the gate."""
 
         async def gated(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"] in _ALWAYS_OPEN or scope["path"] in self._passes:
+            if scope["type"] != "http" or self._is_open(scope["path"]):
                 await app(scope, receive, send)
                 return
             request = Request(scope, receive)
@@ -94,6 +93,16 @@ class LoginGate:
                 await self._pass_on(app, session, scope, receive, send)
 
         return gated
+
+    def _is_open(self, path: str) -> bool:
+        return path in _ALWAYS_OPEN or any(
+            path == one or (one[-1] == "/" and path.startswith(one)) for one in self._passes
+        )
+
+    @property
+    def _can_be_guessed(self) -> bool:
+        """Whether passwords are people's own. A made-up one is too long, and a limit for all would shut guests out."""
+        return self._accounts is not None and self._accounts.shared_password is None
 
     async def _answer(self, request: Request, session: Session | None) -> Response | None:
         """The gate's own answer; None if the application is to answer."""
@@ -156,7 +165,7 @@ class LoginGate:
             return self._login_page(language, "ended", status=403)
         address = _address(request)
         who = address if self._accounts.shared_password else f"{name}\0{address}"
-        wait_s = max(self._tries.wait_s(who), self._all_tries.wait_s(_EVERYBODY))
+        wait_s = max(self._tries.wait_s(who), self._all_tries.wait_s(_EVERYBODY) if self._can_be_guessed else 0.0)
         if wait_s > 0:
             return self._login_page(language, "too_often", status=429, retry_after_s=int(wait_s) + 1)
         self._tries.add(who)
@@ -218,11 +227,7 @@ class LoginGate:
         sent = request.headers.get("cookie", "")
         if sent.count(f"{self._cookie}=") != 1:
             return ""
-        try:
-            kept = SimpleCookie(sent).get(self._cookie)
-        except CookieError:
-            return ""
-        return kept.value if kept is not None else ""
+        return request.cookies.get(self._cookie, "")
 
     def _with_cookie(self, request: Request, response: Response, secret: str) -> Response:
         is_secure = request.url.scheme == "https"
