@@ -24,6 +24,7 @@ class BackgroundLoad:
         progress: the latest `LoadProgress`.
         chat_model: the model, once it is ready.
         error: why there will be none, as a message for the user.
+        error_class: name of the class of either in `model_loader.errors`; "" if it is none of them.
         notice: why the model is not the one that was asked for last, as a message for the user; None if it is.
     """
 
@@ -31,6 +32,7 @@ class BackgroundLoad:
         self.progress = LoadProgress("libraries")
         self.chat_model: ChatSource | None = None
         self.error: str | None = None
+        self.error_class = ""
         self.notice: str | None = None
         self._open_chat_model = open_chat_model
         self._is_closed = threading.Event()
@@ -52,6 +54,7 @@ class BackgroundLoad:
                 raise InvalidSetting("A model is still being loaded. Wait until it is ready, then choose another.")
             self.progress = LoadProgress("libraries")
             self.error = self.notice = None
+            self.error_class = ""
             old, self.chat_model = self.chat_model, None
             self._thread = self._make_thread(lambda: self._replace(old, open_chat_model))
             self._thread.start()
@@ -94,8 +97,10 @@ class BackgroundLoad:
         try:
             return open_chat_model(self._report), None
         except ModelLoaderError as error:
+            self.error_class = type(error).__name__
             return None, str(error)
         except Exception:
+            self.error_class = ""
             logger.exception("The model could not be loaded")
             return None, "The model could not be loaded; the program's log says why."
 

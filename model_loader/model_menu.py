@@ -3,6 +3,7 @@
 It joins the catalog, the machine and the running load, and knows no user interface.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from model_loader.background_load import BackgroundLoad
@@ -47,8 +48,12 @@ class ModelMenu:
         entry = find_entry(name)
         return None if entry is None else estimate(entry, self._hardware(), self._options)
 
-    def choose(self, name: str) -> None:
+    def choose(self, name: str, make_way: Callable[[], object] = lambda: None) -> None:
         """Begins to load a catalog name, another hub name or a folder in the place of the running model.
+
+        Args:
+            name: of the model.
+            make_way: is called once the name can be one, before the running model is closed.
 
         Raises:
             InvalidSetting: the name is empty or much too long, or a model is still being loaded.
@@ -58,6 +63,7 @@ class ModelMenu:
             raise InvalidSetting(
                 f"{name[:40]!r} is no model. Give a name such as Qwen/Qwen3-4B, a folder, or {BUILTIN_NAME}."
             )
+        make_way()
         entry = find_entry(name)
         self._load.switch(partial(open_chat_model, entry.name if entry else name, self._options, hub=self._hub))
 

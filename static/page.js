@@ -6,6 +6,7 @@
   const OWNER = "qwen-chat.owner";
   const CONVERSATION = "qwen-chat.conversation";
   const DRAFT = "qwen-chat.draft";
+  const TEXT = "qwen-chat.text";
   const LANGUAGE = "qwen-chat-language";
   const REFRESH_AFTER_MS = 20000;
   const $ = (selector) => document.querySelector(selector);
@@ -79,10 +80,13 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  // A message is edited in the composer; until it is sent or cancelled, a hidden box says which one it is.
+  // A message is edited in the composer; until it is sent or cancelled, a hidden box says which one it is. What stood in
+  // the composer before comes back afterwards.
+  let setAside = "";
   async function edit(id) {
     if (isAnswering()) return;
     const text = await rawText(id);
+    if (document.body.dataset.editing !== "yes") setAside = composer().value;
     fillBox($("#box-edited_id textarea"), id);
     fillBox(composer(), text);
     document.body.dataset.editing = "yes";
@@ -92,12 +96,13 @@
   function endEditing() {
     fillBox($("#box-edited_id textarea"), "");
     document.body.dataset.editing = "no";
+    fillBox(composer(), setAside);
+    setAside = "";
   }
   function cancelEditing() {
     if (document.body.dataset.editing !== "yes") return;
     files.change("cancel", $("#box-edited_id textarea").value);
     endEditing();
-    fillBox(composer(), "");
   }
 
   async function toClipboard(text) {
@@ -405,10 +410,9 @@
     box.addEventListener("input", measureSoon);
     history.begin(afterAPause(history.relist, 150));
     box.setAttribute("enterkeyhint", "send");
-    const draft = read("sessionStorage", DRAFT);
-    if (draft && !box.value) {
-      box.value = draft;
-      box.dispatchEvent(new Event("input", { bubbles: true }));
+    for (const [key, unsent] of Object.entries(unsentBoxes())) {
+      const text = read("sessionStorage", key);
+      if (text && !unsent.value) fillBox(unsent, text);
     }
     if (matchMedia("(hover: hover)").matches) box.focus();
     for (const panel of [$("#panel"), $("#history")]) nameToggle(panel);
@@ -423,13 +427,22 @@
     new MutationObserver(sayState).observe(panel, { attributes: true, attributeFilter: ["class"] });
     sayState();
   }
-  addEventListener("pagehide", () => write("sessionStorage", DRAFT, composer()?.value || ""));
+  // What was typed and not sent outlives a reload. A phone that ends a hidden tab says nothing before it does.
+  const unsentBoxes = () => ({ [DRAFT]: composer(), [TEXT]: $("#draft textarea") });
+  function saveUnsent() {
+    if (!composer()) return;
+    for (const [key, box] of Object.entries(unsentBoxes())) write("sessionStorage", key, box?.value || "");
+    if (document.body.dataset.editing === "yes") write("sessionStorage", DRAFT, setAside);
+  }
+  addEventListener("pagehide", saveUnsent);
 
   // A tab that slept (a phone, a laptop) may have lost its place; looking again is cheap.
   let hiddenAt = 0;
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) hiddenAt = Date.now();
-    else lookedAt();
+    if (document.hidden) {
+      hiddenAt = Date.now();
+      saveUnsent();
+    } else lookedAt();
     if (!document.hidden && hiddenAt && Date.now() - hiddenAt > REFRESH_AFTER_MS) attach();
   });
   addEventListener("pageshow", (event) => event.persisted && attach());

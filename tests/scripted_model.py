@@ -241,6 +241,7 @@ class ScriptedLoad:
         self.progress = LoadProgress("ready", 1.0) if is_loaded else LoadProgress("libraries")
         self.chat_model: ChatSource | None = model if is_loaded else None
         self.error: str | None = None
+        self.error_class = ""
         self.notice: str | None = None
         self.has_started = False
         self._ended = threading.Event()

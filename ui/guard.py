@@ -80,6 +80,7 @@ PAGE_ROUTES = (
     AllowedRoute("/gradio_api/queue/data", is_stream=True),
     AllowedRoute("/gradio_api/queue/join", POST),
     AllowedRoute("/gradio_api/cancel", POST),
+    AllowedRoute("/gradio_api/app_id"),  # a page that lost its connection asks for it, and loads itself again
 )
 
 

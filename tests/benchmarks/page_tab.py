@@ -15,7 +15,7 @@ import httpx
 
 from ui.chat.message import new_id
 
-PANEL_NOT_FILLED = (False, "", None, "", "", True, "", True, *[1] * 8)
+PANEL_NOT_FILLED = ("", "", None, "", "", True, "", True, *[1] * 8)
 """The side panel before it is filled: the conversation keeps its settings."""
 _TIMEOUT = httpx.Timeout(120, connect=30)
 _MANY = httpx.Limits(max_connections=None, keepalive_expiry=1.0)  # the server closes idle ones after five seconds

@@ -42,6 +42,7 @@ class ModelSource(Protocol):
     progress: LoadProgress
     chat_model: ChatSource | None
     error: str | None
+    error_class: str
     notice: str | None
 
 
@@ -134,7 +135,8 @@ class Answer:
             if self._source.chat_model is not None:
                 return self._source.chat_model
             if self._source.error is not None:
-                raise ModelLoaderError(self._source.error)
+                self._end("failed", error=self._source.error, error_class=self._source.error_class)
+                return None
             self.status = AnswerStatus("loading", progress=self._source.progress)
             time.sleep(_LOOK_S)
         return None
@@ -148,12 +150,12 @@ class Answer:
         begun = self.conversation.find(self.message_id)
         assert begun is not None
         self._usage_before = begun.usage
-        self._watch = AnswerWatch(settings, begun)
         is_resumed = bool(begun.text or begun.reasoning)
         if not is_resumed and settings.prefill:
+            begun = replace(begun, text=settings.prefill)
             self.conversation.grow(self.message_id, settings.prefill)
-        text = begun.text if is_resumed else settings.prefill
-        opening = Opening(text, begun.reasoning, settings.thinking)
+        self._watch = AnswerWatch(settings, begun)
+        opening = Opening(begun.text, begun.reasoning, settings.thinking)
         system = effective_system(chat_model, settings.system, settings.language)
         messages = self._prompt(chat_model, system, sampling, opening)
         receipt = make_receipt(chat_model, system, sampling, settings.stop, settings.prefill, settings.thinking)

@@ -128,9 +128,8 @@ class Answers:
         return self._start(conversation, lambda: conversation.start_answer(question_id, text, reasoning).id, settings)
 
     def running(self, conversation_id: str) -> Answer | None:
-        """The conversation's answer if it has not ended."""
-        with self._lock:
-            return self._running.get(conversation_id)
+        """The conversation's answer if it has not ended. It waits for nobody: event loops ask often."""
+        return self._running.get(conversation_id)
 
     def stop(self, conversation_id: str) -> bool:
         """Ends the conversation's answer and waits for that; False if there is none. May be called at any time."""

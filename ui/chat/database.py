@@ -327,8 +327,8 @@ class Database:
         rows = self._read(
             f"SELECT conversation_id, {place.shown} FROM {source} {place.joins} "
             f"JOIN conversations ON conversations.id = conversation_id WHERE {' AND '.join(conditions)} "
-            "ORDER BY used DESC LIMIT ?",
-            (*values, 4 * limit),
+            "GROUP BY conversation_id ORDER BY used DESC LIMIT ?",
+            (*values, limit),
         )
         return [(conversation_id, _around(text, words[0])) for conversation_id, text in rows]
 

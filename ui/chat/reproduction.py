@@ -10,7 +10,7 @@ from model_loader.chat_format.messages import Message
 from model_loader.chat_source import ChatSource
 from model_loader.engine.request import Sampling
 from model_loader.errors import ModelLoaderError
-from model_loader.events import TextDelta
+from model_loader.events import Finished, TextDelta, Usage
 from ui.chat.audience import Audience
 from ui.chat.fault import log_fault
 from ui.chat.message import StoredMessage
@@ -48,6 +48,7 @@ class Reproduction:
         self._receipt = receipt
         self._audience = audience
         self._pieces = [receipt.prefill]
+        self._usage: Usage | None = None
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reproduction", daemon=True)
 
@@ -62,8 +63,8 @@ class Reproduction:
 
     @property
     def num_tokens(self) -> int:
-        """About how many it has cost."""
-        return len(self._pieces)
+        """How many it has cost: measured once it has ended, before that a token for each piece."""
+        return len(self._pieces) if self._usage is None else self._usage.computed_tokens
 
     @property
     def has_ended(self) -> bool:
@@ -98,6 +99,8 @@ class Reproduction:
                 for event in events:
                     if isinstance(event, TextDelta):
                         self._pieces.append(event.text)
+                    elif isinstance(event, Finished):
+                        self._usage = event.usage
                     if self._is_stopped.is_set() or self._audience.has_left() or self._differs():
                         return
         except ModelLoaderError as error:

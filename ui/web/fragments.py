@@ -29,8 +29,9 @@ def join(pieces: list[Fragment]) -> Fragment:
 
 
 def _escape(text: str) -> str:
-    """Line ends as references: an empty line would end the HTML for Markdown."""
-    return text if isinstance(text, Fragment) else html.escape(text).replace("\n", "&#10;")
+    """Line ends as references: an empty line would end the HTML for Markdown. And so dollar signs: what stands between
+    two of them, wherever they are, the page takes for a formula."""
+    return text if isinstance(text, Fragment) else html.escape(text).replace("\n", "&#10;").replace("$", "&#36;")
 
 
 @functools.cache

@@ -96,8 +96,10 @@ class Handlers:
                 progress = self._load.progress
                 yield load_view(language, progress)
             await asyncio.sleep(_LOAD_LOOK_S)
-        conversation = self._conversation(view)
-        yield model_view(language, self._load, conversation.settings if conversation else Settings())
+        shown = self._tabs.shown_in(tab_of(request))  # the tab may have turned to another one meanwhile
+        conversation = self._conversations.find(view.owner, shown) if view is not None else None
+        conversation = conversation or self._conversation(view)
+        yield model_view(language, self._load, conversation)
 
     async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
         """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""
@@ -113,7 +115,8 @@ class Handlers:
             seen: tuple[Any, ...] = ()
             yielded_at = 0.0
             while True:
-                conversation = self._shown_in(tab, view.owner) or conversation  # the tab may have turned to another one
+                if self._tabs.shown_in(tab) != conversation.id:  # the tab has turned to another one
+                    conversation = self._conversations.find(view.owner, self._tabs.shown_in(tab)) or conversation
                 answer = self._answers.running(conversation.id)  # before looking, so that the last state is shown
                 is_over = answer is None and self._tabs.may_stop_following(tab)
                 max_shown, turned = self._tabs.max_shown(tab), self._tabs.turned(tab)
@@ -137,7 +140,7 @@ class Handlers:
         A refused text stays in the box, and its files with it.
         """
         try:
-            conversation = self._checked(view)
+            conversation = self._to_be_asked_in(view, request)
             text = clean(text)
             edited = conversation.find(edited_id) if is_id(edited_id) else None
             is_answer = edited is not None and edited.role == "assistant"
@@ -185,7 +188,7 @@ class Handlers:
         """
         nothing = gr.skip()
         try:
-            conversation = self._checked(view)
+            conversation = self._to_be_asked_in(view, request)
             message_id = message_id if is_id(message_id) else ""
             self._keep(conversation, settings)
             if action == "branch":
@@ -258,7 +261,7 @@ class Handlers:
         if conversation is None or chat_model is None:
             return tuple(gr.skip() for _ in range(NUM_SETTINGS + 1))
         conversation.settings = Settings()
-        return settings_view(chat_model, Settings())
+        return settings_view(chat_model, conversation)
 
     def _entered(self, conversation: Conversation, request: gr.Request) -> tuple[View, str, Any]:
         """The tab shows this conversation from now on: its view, the id for the browser, and the undo bar."""
@@ -273,7 +276,7 @@ class Handlers:
                 return known
         latest = self._conversations.latest(owner)
         is_taken = latest is None or self._tabs.is_shown_elsewhere(tab, latest.id)
-        if latest is None or is_taken or (conversation_id == NEW_CONVERSATION and not latest.is_empty):
+        if latest is None or is_taken or (conversation_id and not latest.is_empty):
             return self._conversations.create(owner)
         return latest
 
@@ -316,11 +319,16 @@ class Handlers:
         if self._answers.running(conversation.id) is not None:
             raise Refused("still_answering")
 
-    def _shown_in(self, tab: str, owner: str) -> Conversation | None:
-        return self._conversations.find(owner, self._tabs.shown_in(tab))
-
     def _conversation(self, view: View | None) -> Conversation | None:
         return shown_conversation(self._conversations, view)
+
+    def _to_be_asked_in(self, view: View | None, request: gr.Request) -> Conversation:
+        """The conversation that the tab shows, whoever the guest is; another tab may have put it into the trash."""
+        conversation = self._checked(view)
+        self._allowance.know(conversation.owner, guest_in(request))
+        if conversation.record.deleted is not None:
+            self._conversations.restore(conversation)
+        return conversation
 
     def _checked(self, view: View | None) -> Conversation:
         return checked_conversation(self._conversations, view)
@@ -328,6 +336,6 @@ class Handlers:
     def _keep(self, conversation: Conversation, settings: tuple[Any, ...]) -> None:
         chat_model = self._load.chat_model
         if chat_model is not None:
-            kept = read_settings(settings, chat_model)
+            kept = read_settings(settings, chat_model, conversation.id)
             if kept is not None:
                 conversation.settings = kept

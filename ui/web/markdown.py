@@ -165,7 +165,9 @@ class _Prose:
             self.out.append("&#96;" * len(token[0]))
             return token.end()
         end = same[index] + len(token[0])
-        self.out.append(self.text[token.start() : end])
+        span = self.text[token.start() : end]
+        # A line in it may end the paragraph by being a list or a rule, and then there is no span.
+        self.out.append(_TAG.sub(lambda tag: f"<{MARK}{tag[0][1:]}", span) if "\n" in span else span)
         return end
 
     def _escape(self, token: re.Match[str]) -> int:

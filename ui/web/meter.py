@@ -73,7 +73,7 @@ class MeterHandlers:
             return ""
         language = request_language(request)
         try:
-            kept = read_settings(settings, chat_model) or conversation.settings
+            kept = read_settings(settings, chat_model, conversation.id) or conversation.settings
             cost = question_cost(
                 chat_model, conversation, kept, StoredMessage("user", text, attachments=files), edited_id
             )

@@ -4,6 +4,7 @@ What comes in is a `ModelMenu`; it is laid out and wired only where the page may
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -55,8 +56,8 @@ class ModelMenuHandlers:
     def choose(self, name: Any, request: gr.Request) -> tuple[str, Any]:
         """Ends the running answers and begins to load the chosen model; returns the note and the button."""
         try:
-            self._answers.interrupt_all(_ANSWERS_END_S)
-            self._menu.choose(name if isinstance(name, str) else "")
+            make_way = partial(self._answers.interrupt_all, _ANSWERS_END_S)
+            self._menu.choose(name if isinstance(name, str) else "", make_way)
         except InvalidSetting as error:
             return fill("model_note", kind="too-large", text=str(error)), gr.skip()
         return "", gr.update(interactive=False)

@@ -78,7 +78,7 @@ class _Parts:
     stop: gr.Button
     card: gr.Markdown
     model_menu: dict[str, Any]
-    is_filled: gr.Checkbox
+    filled_for: gr.Textbox
     system: gr.Textbox
     seed: gr.Number
     stop_strings: gr.Textbox
@@ -95,7 +95,7 @@ class _Parts:
     def settings(self) -> list[Any]:
         """The side panel as `read_settings` takes it."""
         steering = [self.system, self.seed, self.stop_strings, self.prefill, self.thinks]
-        return [self.is_filled, *steering, self.answer_in, self.stops_loops, *self.sliders]
+        return [self.filled_for, *steering, self.answer_in, self.stops_loops, *self.sliders]
 
 
 def build_page(handlers: PageHandlers, *, is_remote: bool = False) -> gr.Blocks:
@@ -191,8 +191,9 @@ def _lay_out_hidden() -> dict[str, Any]:
     boxes = ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text")
     return {
         "view": gr.State(None),
-        # In the browser like the settings, not in the session: there it would be true before they have arrived.
-        "is_filled": gr.Checkbox(False, visible="hidden", label="is_filled"),
+        # The conversation whose settings the panel shows: in the browser like them, for they arrive after it has turned
+        # to that one.
+        "filled_for": gr.Textbox(visible="hidden", label="filled_for"),
         **{name: gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name) for name in boxes},
         "attached": gr.Markdown(visible="hidden", elem_id="attached"),
     }
@@ -383,8 +384,8 @@ def _wire_telling(parts: _Parts, handlers: PageHandlers) -> None:
         **LIGHT,
     )
     message = [parts.message_id, parts.view]
-    triggers["receipt"].click(handlers.receipts.show, message, parts.receipt, **LIGHT)
-    triggers["reproduce"].click(handlers.receipts.reproduce, message, parts.receipt, **STREAM)
+    reproduced = triggers["reproduce"].click(handlers.receipts.reproduce, message, parts.receipt, **STREAM)
+    triggers["receipt"].click(handlers.receipts.show, message, parts.receipt, cancels=[reproduced], **LIGHT)
 
 
 def _show(changed: Any, parts: _Parts, handlers: Handlers) -> None:

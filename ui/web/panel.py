@@ -15,7 +15,7 @@ from model_loader.engine.request import SAMPLING_RANGES
 from model_loader.errors import InvalidSetting
 from model_loader.progress import LoadProgress
 from ui.chat.answer import ModelSource
-from ui.chat.conversation import Settings
+from ui.chat.conversation import Conversation, Settings
 from ui.chat.script_watch import AnswerLanguage
 from ui.web.access import clean
 from ui.web.error_strings import error_text
@@ -28,7 +28,7 @@ ALL_SLIDERS = SLIDERS + MORE_SLIDERS
 SLIDER_STEPS = {"temperature": 0.05, "top_k": 1, "max_new_tokens": 1}
 SLIDER_STEP = 0.01
 NUM_SETTINGS = len(ALL_SLIDERS) + 8
-"""What `settings_view` gives before the reset button: whether they are known, system prompt, seed, stop strings,
+"""What `settings_view` gives before the reset button: the id of their conversation, system prompt, seed, stop strings,
 beginning, thinking, language, whether loops are stopped, sliders."""
 _MAX_STOP_STRINGS = 16
 _MAX_STOP_CHARS = 200
@@ -36,6 +36,7 @@ _MAX_PREFILL_CHARS = 4_000
 _WHOLE = ("top_k", "max_new_tokens", "seed")
 _SLIDER_HIGHS = {"top_k": 200.0}  # the range's own end would leave no room for the values people use
 _NO_STATUS = ""
+_NO_CONVERSATION = "none"
 
 
 def slider_range(name: str, context_length: int | None = None) -> tuple[float, float]:
@@ -61,18 +62,18 @@ def load_view(language: Language, progress: LoadProgress) -> tuple[Any, ...]:
     return (status, _brand(language, say(language, "no_model_yet"), "loading"), *[gr.skip()] * (NUM_SETTINGS + 2))
 
 
-def model_view(language: Language, load: ModelSource, settings: Settings) -> tuple[Any, ...]:
+def model_view(language: Language, load: ModelSource, conversation: Conversation | None) -> tuple[Any, ...]:
     """The page once the load has ended: status line, brand, card, and then what `settings_view` gives."""
     chat_model = load.chat_model
     if chat_model is None:
         title = say(language, "load_failed")
-        status = fill("load_failed", title=title, text=load.error or "")
+        status = fill("load_failed", title=title, text=error_text(language, load.error_class, load.error or ""))
         return (status, _brand(language, title, "failed"), *[gr.skip()] * (NUM_SETTINGS + 2))
     return (
         _status(language, load, chat_model),
         _brand(language, _shown_name(chat_model), "ready is-base" if chat_model.is_completion_model else "ready"),
         _card(language, chat_model),
-        *settings_view(chat_model, settings),
+        *settings_view(chat_model, conversation),
     )
 
 
@@ -85,12 +86,14 @@ def _status(language: Language, load: ModelSource, chat_model: ChatSource) -> st
             text=error_text(language, "EngineStopped", chat_model.problem),
         )
     if load.notice is not None:
-        return fill("load_failed", title=say(language, "switch_failed"), text=load.notice)
+        text = error_text(language, load.error_class, load.notice)
+        return fill("load_failed", title=say(language, "switch_failed"), text=text)
     return _NO_STATUS
 
 
-def settings_view(chat_model: ChatSource, settings: Settings) -> tuple[Any, ...]:
+def settings_view(chat_model: ChatSource, conversation: Conversation | None) -> tuple[Any, ...]:
     """The settings as the next answer will use them, in the order of `NUM_SETTINGS`, and the reset button."""
+    settings = conversation.settings if conversation is not None else Settings()
     system = chat_model.default_system if settings.system is None else settings.system
     sliders = []
     for name in ALL_SLIDERS:
@@ -105,17 +108,23 @@ def settings_view(chat_model: ChatSource, settings: Settings) -> tuple[Any, ...]
     answer_in = gr.update(value=settings.language or "", interactive=True)
     stops_loops = gr.update(value=settings.stops_loops is not False, interactive=True)
     steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks, answer_in, stops_loops)
-    return True, *steering, *sliders, gr.update(interactive=True)
+    shown = conversation.id if conversation is not None else _NO_CONVERSATION
+    return shown, *steering, *sliders, gr.update(interactive=True)
 
 
-def read_settings(values: Sequence[Any], chat_model: ChatSource) -> Settings | None:
+def read_settings(values: Sequence[Any], chat_model: ChatSource, conversation_id: str | None = None) -> Settings | None:
     """What of the side panel differs from the model's defaults; None while the panel has not been filled.
+
+    Args:
+        values: the panel, in the order of `NUM_SETTINGS`.
+        chat_model: whose defaults they are.
+        conversation_id: whose settings are wanted; None while the panel shows another's. None for whichever it shows.
 
     Raises:
         InvalidSetting: a value is no number inside its range, or a text is too long.
     """
-    is_filled, system, seed, stop, prefill, thinks, answer_in, stops_loops, *numbers = values
-    if is_filled is not True:
+    shown, system, seed, stop, prefill, thinks, answer_in, stops_loops, *numbers = values
+    if not isinstance(shown, str) or not shown or conversation_id not in (None, shown):
         return None
     defaults = chat_model.default_sampling
     given: dict[str, float | int | None] = {

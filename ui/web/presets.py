@@ -38,10 +38,11 @@ class PresetHandlers:
         if settings is None or chat_model is None:
             return "", *unchanged
         try:
-            checked_conversation(self._conversations, view).settings = settings
+            conversation = checked_conversation(self._conversations, view)
         except Refused as refused:
             return notice(language, refused), *unchanged
-        return "", *settings_view(chat_model, settings)
+        conversation.settings = settings
+        return "", *settings_view(chat_model, conversation)
 
     def save(self, request: gr.Request, name: Any, view: View | None, *settings: Any) -> tuple[str, Any]:
         """Keeps what the panel says under a name; returns the notice and the menu."""

@@ -40,6 +40,7 @@ class ReceiptHandlers:
         self._linger_s = linger_s
         self._allowance = allowance or Allowance()
         self._conversations = conversations
+        self._owners: list[str] = []  # of the answers that are being made again
 
     def show(self, request: gr.Request, message_id: Any, view: View | None) -> Fragment | str:
         """The dialog; "" if there is no such answer or no receipt of it."""
@@ -57,8 +58,9 @@ class ReceiptHandlers:
         if chat_model.name != receipt.checkpoint:
             yield _dialog(language, path, url, say(language, "other_model", name=chat_model.name), "other")
             return
+        guest = guest_in(request)
         try:
-            self._allowance.check(guest_in(request))
+            self._allowance.check(guest, self._owners)
         except Refused as refused:
             yield _dialog(language, path, url, refused_text(language, refused), "other")
             return
@@ -66,13 +68,16 @@ class ReceiptHandlers:
         audience = Audience(lambda: self._is_listening(tab), self._linger_s)
         run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt, audience)
         run.start()
+        assert view is not None
+        self._owners.append(view.owner)
         try:
             while not run.has_ended:
                 yield _dialog(language, path, url, say(language, "reproducing"), "running")
                 await asyncio.sleep(_LOOK_S)
         finally:
             run.stop()
-            self._allowance.spend(guest_in(request), run.num_tokens)
+            self._owners.remove(view.owner)
+            self._allowance.spend(guest, run.num_tokens)
         yield _dialog(language, path, url, *_outcome(language, answer, run))
 
     def _path(self, message_id: Any, view: View | None) -> tuple[StoredMessage, ...]:

@@ -52,7 +52,9 @@ _FORMULA = re.compile(
     rf"(?P<opener>\$\$|\$|\\\[|\\\(){MARK}(?P<source>[\s\S]*?){MARK}(?P<closer>\$\$|\$|\\\]|\\\))"
 )  # fmt: skip
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^`]|(?!\1(?!`))`)+?)(?<!`)\1(?!`)")
-_FENCE_LINE = re.compile(r"(?P<before>[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+[ \t>]*)*)(?P<run>`{3,}|~{3,})(?P<info>.*)")
+_FENCE_LINE = re.compile(
+    r"(?P<before>[ \t>]*+(?:(?:[-+*]|\d{1,9}[.)])[ \t]+[ \t>]*+)*+)(?P<run>`{3,}|~{3,})(?P<info>.*)"
+)
 _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
 # The page's footnotes are joined by links, which would need ids that are unique in the whole file.
 _NOTE_LINK = re.compile(r'<a href="#fn-\d+">(\d+)</a>| <a class="fn-back" href="#fn-\d+">↩</a>')

@@ -212,14 +212,14 @@ _TABLE: dict[str, tuple[str, str, str]] = {
     "cut": ("cut at the longest answer", "已达最大长度", "最大長で打ち切り"),
     "stopped": ("Stopped", "已停止", "停止しました"),
     "interrupted": (
-        "Interrupted: nobody was looking",
-        "已中断：页面已关闭",
-        "中断：ページが閉じられました",
+        "Interrupted",
+        "已中断",
+        "中断されました",
     ),
     "left_out": (
         "The {messages} messages above no longer fit the model's window; it reads from here on.",
         "上面 {messages} 条消息已超出模型的窗口，模型从这里开始读取。",
-        "上の {messages} 件のメッセージはモデルの窓に収まらず、モデルはここから読みます。",
+        "上の {messages} 件のメッセージはモデルのコンテキスト長に収まらず、モデルはここから読みます。",
     ),
     "left_out_short": (
         "without the {messages} oldest messages",

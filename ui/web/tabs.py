@@ -31,12 +31,13 @@ class Tabs:
         self._tabs: dict[str, _Tab] = {}
 
     def enter(self, tab_id: str, owner: str, conversation_id: str) -> None:
-        """This owner's tab shows that conversation now. Beyond 2,000 tabs the one that came first is forgotten."""
+        """This owner's tab shows that conversation now. Of more than 2,000 tabs the first that does not listen goes."""
         with self._lock:
             tab = self._tabs.get(tab_id)
             if tab is None:
                 while len(self._tabs) >= _MAX_TABS:
-                    del self._tabs[next(iter(self._tabs))]
+                    silent = (one for one in self._tabs if not self._is_listening(one))
+                    del self._tabs[next(silent, next(iter(self._tabs)))]
                 self._tabs[tab_id] = _Tab(owner, conversation_id, self._shown_messages)
             elif tab.conversation_id != conversation_id:
                 tab.owner, tab.conversation_id, tab.max_shown = owner, conversation_id, self._shown_messages
@@ -47,9 +48,10 @@ class Tabs:
             self._tabs.pop(tab_id, None)
 
     def num_showing(self, conversation_id: str) -> int:
-        """How many tabs show the conversation."""
+        """How many tabs that listen show the conversation."""
         with self._lock:
-            return sum(tab.conversation_id == conversation_id for tab in self._tabs.values())
+            shown = (one for one, tab in self._tabs.items() if tab.conversation_id == conversation_id)
+            return sum(map(self._is_listening, shown))
 
     def shown_in(self, tab_id: str) -> str:
         """Id of the conversation that the tab shows; "" if there is no such tab."""

@@ -336,6 +336,20 @@ def test_settings_reach_the_model_and_are_written_on_the_receipt() -> None:
     assert receipt.sampling["temperature"] == 0.1
 
 
+def test_where_an_answer_began_to_loop_counts_its_given_beginning() -> None:
+    good = "Here are the first ten of them, as far as I can tell you now. "
+    room = Room(Script(answer=good + "again and again " * 400, tokens_per_s=20 * FAST))
+    room.conversation.settings = Settings(prefill="Sure: ")
+    assert room.ask().loops_at == len("Sure: ") + _loops_at_without_prefill(room)
+
+
+def _loops_at_without_prefill(room: Room) -> int:
+    room.conversation.settings = Settings()
+    found = room.ask("and now?").loops_at
+    assert found is not None
+    return found
+
+
 def test_the_pace_of_reading_is_learned_from_answers() -> None:
     room = Room(Script(answer="yes", tokens_per_s=FAST))
     assert room.answers.pace.expect_s(100) is None

@@ -119,6 +119,19 @@ def test_a_search_reads_answers_and_shows_where_it_found_the_words() -> None:
     assert len(found.snippet) < 110
 
 
+def test_a_conversation_full_of_a_word_hides_no_other() -> None:
+    database = Database.in_memory()
+    keep(database, "the older fox")
+    talkative = Conversation(ALICE)
+    for number in range(100):
+        answer = talkative.start_answer(talkative.add_user(f"fox {number}").id)
+        talkative.amend(answer.id, state="complete")
+    changes = talkative.unsaved()
+    assert changes is not None
+    database.save(changes.record, changes.messages)
+    assert len(database.search(ALICE, "fox", is_trash=False, limit=9)) == 2
+
+
 def test_deleted_words_are_found_no_more_and_are_not_left_in_the_file(place: Path) -> None:
     database = Database(place)
     keep(database, "unmistakable-secret")

@@ -45,6 +45,7 @@ class Desk:
     """The page's handlers and a tab of Alice's that is open."""
 
     def __init__(self, context_length: int = 4096) -> None:
+        self.guest: str | None = None
         self.model = ScriptedModel(Script(answer="yes", tokens_per_s=2000), context_length)
         self.load: Any = ScriptedLoad(self.model)
         self.tabs, self.drafts, self.allowance = Tabs(60), Drafts(), Allowance(tokens=1000)
@@ -72,7 +73,10 @@ class Desk:
         return self.files.change(request_of("tab", language), action, target, f"{DRAFT} {number}", self.view)
 
     def ask(self, text: str, number: int, edited: str = "") -> tuple[Any, ...]:
-        return self.handlers.ask(request_of("tab"), text, edited, f"{DRAFT} {number}", self.view, *panel())
+        request = request_of("tab")
+        if self.guest is not None:
+            request.request = SimpleNamespace(scope={"login": None, "client": (self.guest, 5)})
+        return self.handlers.ask(request, text, edited, f"{DRAFT} {number}", self.view, *panel(self.view))
 
     def finish(self) -> None:
         answer = self.answers.running(self.view.conversation_id)
@@ -215,7 +219,7 @@ def test_files_are_measured_before_they_are_sent_and_both_numbers_are_told() -> 
     meter = MeterHandlers(desk.load, desk.conversations, desk.answers, desk.drafts)
 
     def measure() -> str:
-        return str(meter.measure(request_of("tab"), "", "", f"{DRAFT} 1", desk.view, *panel()))
+        return str(meter.measure(request_of("tab"), "", "", f"{DRAFT} 1", desk.view, *panel(desk.view)))
 
     assert measure() == ""
     desk.send(b"x" * 300, "small.txt")
@@ -234,7 +238,7 @@ def test_files_are_measured_before_they_are_sent_and_both_numbers_are_told() -> 
 
 
 def test_a_guests_allowance_counts_the_files(desk: Desk) -> None:
-    desk.allowance.know(ALICE, "guest")
+    desk.guest = "8.8.8.8"
     desk.send(b"x" * 1100, "long.txt")
     desk.ask("q", 1)
     desk.finish()
@@ -246,7 +250,7 @@ def test_the_text_of_a_file_is_shown_as_text_and_cut(desk: Desk) -> None:
     desk.send(b"<script>\n\n$$x$$ " + b"y" * 70_000, "x.html")
     file_id = desk.drafts.files(ALICE, DRAFT)[0].id
     shown = desk.files.open(request_of("tab"), file_id, f"{DRAFT} 1", desk.view)
-    assert "&lt;script&gt;&#10;&#10;$$x$$" in shown
+    assert "&lt;script&gt;&#10;&#10;&#36;&#36;x&#36;&#36;" in shown
     assert "the first 60,000 are shown" in shown
     desk.ask("q", 1)
     desk.finish()

@@ -16,19 +16,19 @@ from ui.web.strings import say
 from ui.web.tabs import Tabs
 
 ALICE, BOB = "a" * 32, "b" * 32
-SETTINGS = (False, "", None, "", "", True, "", True, 0, 0, 0, 0, 0, 0, 0, 0)
-"""Filled or not, system prompt, seed, stop strings, beginning, thinking; then the sliders in the order of the panel."""
+SETTINGS = ("", "", None, "", "", True, "", True, 0, 0, 0, 0, 0, 0, 0, 0)
+"""Whose they are, system prompt, seed, stop strings, beginning, thinking; then the sliders in the panel's order."""
 
 
-def panel(**changes: Any) -> tuple[Any, ...]:
-    """What the side panel sends once it is filled."""
+def panel(shown: View | None = None, **changes: Any) -> tuple[Any, ...]:
+    """What the side panel sends once it is filled with the settings of a tab's conversation."""
     values: dict[str, Any] = {
         "system": "", "seed": None, "stop": "", "prefill": "", "thinks": True, "language": "",
         "stops_loops": True, "temperature": 0.7, "top_p": 0.8,
         "top_k": 20, "max_new_tokens": 256, "repetition_penalty": 1.05, "min_p": 0, "presence_penalty": 0,
         "frequency_penalty": 0,
     }  # fmt: skip
-    return (True, *{**values, **changes}.values())
+    return (shown.conversation_id if shown is not None else "some", *{**values, **changes}.values())
 
 
 def request_of(tab: str, language: str = "en") -> Any:
@@ -74,6 +74,29 @@ def test_a_text_is_continued_with_the_panels_settings_stop_strings_among_them() 
         assert "tokens" in completion.end(request_of("tab"))
     assert desk.model.stops == [("END", "###"), ()]
     assert [one and one.temperature for one in desk.model.samplings] == [0.1, 0.7]
+
+
+def test_a_conversation_that_is_gone_is_not_taken_for_the_last_one() -> None:
+    desk = Desk()
+    last = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", last, "tab")
+    desk.finish(last)
+    desk.tabs.leave("tab")
+    assert desk.attach(ALICE, "c" * 32, "tab").conversation_id != last.conversation_id
+
+
+def test_who_goes_on_in_a_conversation_takes_it_out_of_the_trash() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab")
+    desk.finish(view)
+    conversation = desk.conversations.find(ALICE, view.conversation_id)
+    assert conversation is not None
+    desk.conversations.put_into_trash(conversation)
+    desk.ask("and now?", view, "tab")
+    desk.finish(view)
+    assert conversation.record.deleted is None
+    assert [one.record.id for one in desk.conversations.listing(ALICE)] == [view.conversation_id]
 
 
 @pytest.mark.parametrize("conversation_id", [None, "", "../x", "0" * 32, 7, "a" * 33])
@@ -180,7 +203,7 @@ def test_lone_surrogates_are_replaced_before_anything_is_stored() -> None:
 def test_forged_settings_are_refused_and_nothing_is_asked(settings: dict[str, Any]) -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    _box, notice, _undo = desk.ask("hello", view, "tab", panel(**settings))
+    _box, notice, _undo = desk.ask("hello", view, "tab", panel(view, **settings))
     assert "is-invalid" in notice
     assert desk.model.prompts == []
 
@@ -189,7 +212,7 @@ def test_a_seed_is_kept_and_an_empty_one_draws_afresh() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
     for seed in (7, None, None):
-        desk.ask("hello", view, "tab", panel(seed=seed))
+        desk.ask("hello", view, "tab", panel(view, seed=seed))
         desk.finish(view)
     first, *others = [one.seed for one in desk.model.samplings if one is not None]
     assert first == 7
@@ -197,10 +220,11 @@ def test_a_seed_is_kept_and_an_empty_one_draws_afresh() -> None:
     assert others[0] != others[1]
 
 
-def test_settings_of_a_panel_that_was_never_filled_are_not_taken() -> None:
+@pytest.mark.parametrize("shown", ["", False, True, "b" * 32])
+def test_settings_of_a_panel_that_was_never_filled_or_shows_another_conversations_are_not_taken(shown: Any) -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    desk.ask("hello", view, "tab", (False, "evil", 9, "", "", True, "", True, 9, 9, 9, 9, 9, 9, 9, 9))
+    desk.ask("hello", view, "tab", (shown, "evil", 9, "", "", True, "", True, 9, 9, 9, 9, 9, 9, 9, 9))
     desk.finish(view)
     sampling = desk.model.samplings[-1]
     assert sampling is not None

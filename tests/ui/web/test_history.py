@@ -122,7 +122,7 @@ def test_a_problem_with_the_disk_is_shown_above_the_conversation(desk: Desk) -> 
 def test_the_meter_counts_before_sending_and_keeps_quiet_without_a_text(desk: Desk) -> None:
     view = desk.attach(ALICE, "", "tab")
     meter = MeterHandlers(desk.handlers._load, desk.conversations, desk.answers)
-    shown = meter.measure(request_of("tab"), "twelve chars", "", "", view, *panel(system="four"))
+    shown = meter.measure(request_of("tab"), "twelve chars", "", "", view, *panel(view, system="four"))
     assert "16 of 4,096 tokens" in shown
     assert "8 known from before" in shown
     assert meter.measure(request_of("tab"), "  ", "", "", view, *SETTINGS) == ""

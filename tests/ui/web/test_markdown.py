@@ -185,6 +185,10 @@ def test_footnotes_are_numbered_and_listed_at_the_end(text: str, expected: str) 
         ("| a<br>b |", "| a<br>b |"),
         ("a<br>b", "a<·br>b"),
         ("%%%LATEX_BLOCK_0%%%", "%%%·LATEX_BLOCK_0%%%"),
+        ("`a <b>`", "`a <b>`"),
+        ("`a\n<form action=/host>`", "`a\n<·form action=/host>`"),
+        ("`a\n***\n<button>x</button>`", "`a\n***\n<·button>x<·/button>`"),
+        ("`a\n> <form>`", "`a\n> <·form>`"),
     ],
 )
 def test_raw_html_shows_as_typed(text: str, expected: str) -> None:

@@ -61,7 +61,7 @@ def test_an_answer_that_was_turned_shows_its_source_and_nothing_of_it_is_read_as
     transcript = Transcript("en")
     rendered = texts(transcript.render(conversation, None, 60))
     turned = texts(transcript.render(conversation, None, 60, frozenset([message])))
-    assert turned[2] == ('<pre class="source">**a** $x$&#10;&#10;\t&lt;b&gt; %%%\u2060LATEX_BLOCK_0%%% </pre>')
+    assert turned[2] == ('<pre class="source">**a** &#36;x&#36;&#10;&#10;\t&lt;b&gt; %%%\u2060LATEX_BLOCK_0%%% </pre>')
     assert f"act-source id-{message} is-on" in turned[3]
     assert texts(transcript.render(conversation, None, 60)) == rendered
     assert f"act-source id-{message} is-off" in rendered[3]

@@ -193,3 +193,11 @@ def test_footnotes_are_numbers_and_a_list_without_links() -> None:
     assert "<li>what <math" in made
     assert "<a" not in made
     assert "↩" not in made
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("items", ["-   " * 5000, "1.  > " * 3000, "- " * 9000])
+def test_lists_in_lists_in_code_take_no_time(items: str) -> None:
+    began = time.monotonic()
+    html_of(f"a\n\n    {items}x\n\nb")
+    assert time.monotonic() - began < 2

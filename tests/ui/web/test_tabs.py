@@ -68,3 +68,12 @@ def test_invented_tabs_cannot_grow_without_end() -> None:
     for number in range(2_100):
         tabs.enter(str(number), "owner", "conversation")
     assert tabs.num_showing("conversation") == 2_000
+
+
+def test_invented_tabs_displace_none_that_listens_and_show_nothing() -> None:
+    tabs = Tabs(60, lambda tab: tab == "real")
+    tabs.enter("real", "owner", "conversation")
+    for number in range(2_100):
+        tabs.enter(str(number), "eve", "conversation")
+    assert tabs.is_here("owner")
+    assert tabs.num_showing("conversation") == 1
