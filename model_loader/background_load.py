@@ -55,7 +55,7 @@ class BackgroundLoad:
             self.progress = LoadProgress("libraries")
             self.error = self.notice = None
             self.error_class = ""
-            old, self.chat_model = self.chat_model, None
+            old, self.chat_model = [self.chat_model], None
             self._thread = self._make_thread(lambda: self._replace(old, open_chat_model))
             self._thread.start()
 
@@ -70,12 +70,14 @@ class BackgroundLoad:
         if self.chat_model is not None:
             self.chat_model.close()
 
-    def _replace(self, old: ChatSource | None, open_chat_model: OpenChatModel) -> None:
+    def _replace(self, held: list[ChatSource | None], open_chat_model: OpenChatModel) -> None:
+        """`held` has the model before, alone: nobody may hold its weights any more when the next ones come."""
         from model_loader.loading.hardware import give_back_memory  # imports torch
 
+        old = held.pop()
         if old is not None:
             old.close()
-        del old  # nobody holds its weights any more when the next ones come
+        del old
         give_back_memory()
         chat_model, error = self._try(open_chat_model)
         if error is None:

@@ -324,8 +324,9 @@ class ChatModel:
             told_s = time.monotonic() if events else told_s
             yield from events
             if token.finish_reason or reader.is_over:
-                yield from reader.flush(is_cut=token.finish_reason == "length")
-                yield Finished("tool_calls" if reader.num_calls else token.finish_reason or "stop", token.usage)
+                reason = "stop" if reader.is_over else token.finish_reason or "stop"
+                yield from reader.flush(is_cut=reason == "length")
+                yield Finished("tool_calls" if reader.num_calls else reason, token.usage)
                 return
 
     def _scores(self, token: Token, prompt_ids: Sequence[int], reader: TextReader) -> Iterator[Scores]:

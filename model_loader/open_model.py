@@ -53,12 +53,13 @@ def open_chat_model(
     except NotEnoughMemory as error:
         raise NotEnoughMemory(f"{error}{advise(checkpoint, hardware, options)}") from None
     loaded = load_model(resolved, placement, report)
-    chat_model = ChatModel(loaded, Engine(loaded))
-    report(LoadProgress("warm_up"))
+    engine = Engine(loaded)
     try:
+        chat_model = ChatModel(loaded, engine)
+        report(LoadProgress("warm_up"))
         _warm_up(chat_model)
     except BaseException:
-        chat_model.close()
+        engine.close()
         raise
     return chat_model
 

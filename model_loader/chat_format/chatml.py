@@ -24,11 +24,8 @@ END_OF_TEXT = "<|endoftext|>"
 THINK_START = "<think>"
 THINK_END = "</think>"
 
-_DEFAULT_SYSTEMS = (
-    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-    "You are a helpful assistant.",
-)
-"""What the families' own templates say when no system message is given: Qwen2.5; Qwen1.5 and Qwen2."""
+_DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"<>]+)<\|im_end\|>")
+"""What a template says when no system message is given, in Jinja's spelling: Qwen1.5, Qwen2, Qwen2.5, QwQ-Preview."""
 _OPENS_THINKING = re.compile(r"<think>\\n['\"]")
 """In the end of the templates of QwQ, Qwen3-Thinking-2507 and Qwen3.5, in Jinja's spelling of a newline."""
 _THINKS_ON_REQUEST = "enable_thinking is true"
@@ -90,7 +87,8 @@ class ChatML:
         self.starts_thinking = self.think_start_id is not None and bool(_OPENS_THINKING.search(template_end))
         self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
         self.thinks_by_default = not (self.can_switch_thinking and _THINKS_ON_REQUEST in template_end)
-        self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
+        default_system = _DEFAULT_SYSTEM.search(chat_template)
+        self.default_system = default_system[1].replace("\\\\", "\\") if default_system else ""
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of plain text; control tokens in it are spelled out, half surrogate pairs become question marks."""

@@ -27,7 +27,7 @@ def _fields(text: str) -> dict[str, tuple[Any, str]]:
     Raises:
         ValueError: it is no object, or not JSON.
     """
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(parse_constant=refuse_constant)
     fields: dict[str, tuple[Any, str]] = {}
     at = _expect(text, 0, "{")
     while text[at : at + 1] != "}":
@@ -61,5 +61,6 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def _refuse_constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
+    """For `json`: NaN and Infinity are no JSON, and ValueError says so."""
     raise ValueError(f"{name} is not JSON")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from model_loader.chat_format.json_calls import refuse_constant
 from model_loader.chat_format.messages import Tool
 from model_loader.errors import InvalidSetting
 from model_loader.events import ToolCall
@@ -130,10 +131,6 @@ def _read_value(text: str, types: frozenset[str]) -> Any:
     if text in _PYTHON_WORDS:
         return _PYTHON_WORDS[text]
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return text
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -30,8 +30,8 @@ _COUNTS = (
 )
 _MAX_COUNT = 10_000_000
 _DTYPES = ("float32", "float16", "bfloat16", "auto")
-_CODE_KEYS = ("attn_implementation", "experts_implementation")
-"""Settings through which a configuration could have other code fetched and run."""
+_CODE_KEYS = ("attn_implementation", "experts_implementation", "configuration_files")
+"""Settings through which a configuration could have other code fetched and run, or another file read in its place."""
 _HARMLESS_KEYS = ("_attn_implementation_autoset",)
 _LEAST_CONTEXT = 16
 _LEAST_ROPE_THETA = 100.0

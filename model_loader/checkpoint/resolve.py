@@ -15,7 +15,7 @@ from typing import Any
 
 from model_loader import builtin
 from model_loader.checkpoint.catalog import nearest_names
-from model_loader.checkpoint.context_length import read_context_length
+from model_loader.checkpoint.context_length import read_context_length, text_section
 from model_loader.checkpoint.hub import ANY_HUB, Fetched, HubOptions, fetch
 from model_loader.checkpoint.hub_files import ReportBytes
 from model_loader.checkpoint.preflight import check_checkpoint
@@ -169,7 +169,8 @@ def _read_quantization(
 ) -> tuple[Gptq | None, str | None]:
     """From `config.json`, or from the file beside it that AutoGPTQ wrote in 2023."""
     file = folder / "quantize_config.json"
-    section = config.get("quantization_config") or (_read_json_object(file) if file.is_file() else None)
+    section = config.get("quantization_config") or text_section(config).get("quantization_config")
+    section = section or (_read_json_object(file) if file.is_file() else None)
     if section is None:
         return None, None
     method = read_method(name, section)
@@ -183,6 +184,8 @@ def _read_quantization(
 def _read_chat_template(folder: Path) -> str:
     template_file = folder / "chat_template.jinja"
     if template_file.is_file():
+        if template_file.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointDamaged(f"{template_file} is too large for a template. Fetch the checkpoint again.")
         return template_file.read_text(encoding="utf-8", errors="replace")
     tokenizer_config = folder / "tokenizer_config.json"
     template = _read_json_object(tokenizer_config).get("chat_template") if tokenizer_config.is_file() else None

@@ -68,8 +68,10 @@ def _indexed(folder: Path) -> list[Path]:
     if not index.is_file():
         return []
     try:
+        if index.stat().st_size > _MAX_HEADER_BYTES:
+            raise ValueError(f"it has {index.stat().st_size:,} bytes")
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointDamaged(
             f"{index} cannot be read ({type(error).__name__}: {error}). Fetch the checkpoint again."
         ) from None
@@ -96,12 +98,22 @@ def _read_tensors(file: Path) -> dict[str, dict[str, Any]]:
             stream.seek(8)
             header = json.loads(stream.read(header_bytes))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            for name, entry in tensors.items():
+                if (
+                    not all(map(_are_counts, (entry["shape"], entry["data_offsets"])))
+                    or len(entry["data_offsets"]) != 2
+                ):
+                    raise ValueError(f"its header gives {name[:80]!r} no shape or place")
             data_end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
             expected, found = 8 + header_bytes + data_end, file.stat().st_size
             if found != expected:
                 raise ValueError(f"it has {found:,} bytes where its header says {expected:,}")
             return tensors
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointDamaged(
             f"{file} is not a whole safetensors file: {error}. Fetch the checkpoint again."
         ) from None
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)

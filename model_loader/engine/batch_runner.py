@@ -1,6 +1,7 @@
 """Computes many sequences in one forward pass, each in a slot of its own."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class BatchRunner:
         alphas = torch.tensor([[part.slot.rope_alpha for part in segments for _ in range(part.length)]], device=device)
         kept = [
             at + place
-            for feed, at in zip(feeds, _starts(feeds), strict=True)
+            for feed, at in zip(feeds, accumulate((len(each.ids) for each in feeds), initial=0), strict=False)
             for place in range(len(feed.ids) - feed.num_logits, len(feed.ids))
         ]
         logits = self._loaded.model(
@@ -101,15 +102,11 @@ class BatchRunner:
         """As `Runner` says."""
         self._slots.release(sequence, is_kept=is_kept)
 
+    def forget(self) -> bool:
+        """As `Runner` says."""
+        return self._slots.clear()
+
     def close(self) -> None:
         """As `Runner` says."""
         self._slots.clear()
         self._config._attn_implementation = self._previous_attention
-
-
-def _starts(feeds: Sequence[Feed]) -> list[int]:
-    starts, at = [], 0
-    for feed in feeds:
-        starts.append(at)
-        at += len(feed.ids)
-    return starts

@@ -11,16 +11,16 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import torch
 
 from model_loader.engine.fair_queue import FairQueue
+from model_loader.engine.job import Job
 from model_loader.engine.pace import Pace
-from model_loader.engine.request import EngineActivity, Logprob, Request, Token
+from model_loader.engine.request import EngineActivity, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
-from model_loader.engine.sampling import InvalidNumbers, Sampler, logprobs, sample
+from model_loader.engine.sampling import InvalidNumbers, sample
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import (
     ContextLengthExceeded,
@@ -29,7 +29,7 @@ from model_loader.errors import (
     InvalidSetting,
     ModelLoaderError,
 )
-from model_loader.events import FinishReason, Usage, Waiting
+from model_loader.events import Waiting
 from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,6 @@ WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
 HANG_S = 30.0
 """A step that takes longer has hung: a prompt is read in pieces of half a second."""
-_MAX_LOGPROB_TOKENS = 128
-"""Prompt tokens whose probabilities are computed at a time: each takes a row of the whole vocabulary."""
 _MAX_JOIN_S = 10.0
 
 
@@ -54,8 +52,8 @@ class Engine:
     def __init__(self, loaded: LoadedModel, plan: SlotPlan | None = None) -> None:
         self._loaded = loaded
         self._runner: Runner = on_a_passing_thread(lambda: choose_runner(loaded, plan))
-        self._waiting: FairQueue[_Job] = FairQueue()
-        self._running: list[_Job] = []
+        self._waiting: FairQueue[Job] = FairQueue()
+        self._running: list[Job] = []
         self._changed = threading.Condition()
         self._pace = Pace()
         self._step_began_s: float | None = None
@@ -87,10 +85,7 @@ class Engine:
     @property
     def problem(self) -> str | None:
         """Why the engine is unhealthy, as a sentence for the user; None while it is well."""
-        began_s = self._step_began_s
-        if began_s is not None and time.monotonic() - began_s > HANG_S:
-            return f"The model has computed nothing for {HANG_S:.0f} seconds. Start the program again."
-        return self._problem
+        return self._hang() or self._problem
 
     def stream(self, request: Request) -> Generator[Token | Waiting]:
         """The tokens of a request as they are sampled; each carries the usage so far, the last one the finish reason.
@@ -105,7 +100,7 @@ class Engine:
             EngineStopped: the engine was closed, or has failed or hung.
         """
         self._check(request)
-        job = _Job(request)
+        job = Job(request)
         with self._changed:
             if self._stopped is not None:
                 raise _again(self._stopped)
@@ -153,19 +148,26 @@ class Engine:
         if request.max_tokens > self.plan.max_tokens:
             raise ContextLengthExceeded(len(request.prompt_ids), request.sampling.max_new_tokens, self.plan.max_tokens)
 
-    def _raise_if_hung(self) -> None:
-        problem = self.problem
-        if problem is not None and problem is not self._problem:
-            raise EngineStopped(problem)
+    def _hang(self) -> str | None:
+        """That the step which is being computed has hung, as a sentence for the user; None if it has not."""
+        began_s = self._step_began_s
+        if began_s is None or time.monotonic() - began_s <= HANG_S:
+            return None
+        return f"The model has computed nothing for {HANG_S:.0f} seconds. Start the program again."
 
-    def _whereabouts(self, job: "_Job") -> Waiting:
+    def _raise_if_hung(self) -> None:
+        hang = self._hang()
+        if hang is not None:
+            raise EngineStopped(hang)
+
+    def _whereabouts(self, job: Job) -> Waiting:
         with self._changed:
             for place, waiting in enumerate(self._waiting, start=1):
                 if waiting is job:
                     return Waiting(place)
         return Waiting(0, job.num_read, len(job.request.prompt_ids))
 
-    def _cancel(self, job: "_Job") -> None:
+    def _cancel(self, job: Job) -> None:
         """A waiting request leaves the queue at once; a running one is left to the thread."""
         with self._changed:
             job.is_cancelled = True
@@ -208,11 +210,11 @@ class Engine:
             job.begin(sequence)
             self._running.append(job)
 
-    def _step(self, jobs: Sequence["_Job"]) -> None:
+    def _step(self, jobs: Sequence[Job]) -> None:
         """One more token for everybody who is answering, and the next piece of prompts that are being read."""
         is_anybody_answering = any(not job.is_reading for job in jobs)
         num_left = self._pace.chunk_tokens(is_anybody_answering)
-        turns: list[tuple[_Job, Feed]] = []
+        turns: list[tuple[Job, Feed]] = []
         for job in jobs:
             if not job.is_reading:
                 turns.append((job, Feed(job.sequence, job.last_ids, 1)))
@@ -226,50 +228,57 @@ class Engine:
             num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
             self._pace.note(time.monotonic() - began_s, num_read, is_anybody_answering)
 
-    def _compute(self, turns: Sequence[tuple["_Job", Feed]]) -> None:
+    def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
         """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
         self._step_began_s = time.monotonic()
         try:
             logits = self._runner.forward([feed for _, feed in turns])
-            self._advance(turns, logits)
         except Exception as error:
-            if _is_fatal(error):
-                raise
-            # The traceback holds the tensors of the failed step; they are freed with it, before the next one.
-            error.__traceback__ = None
-            if len(turns) == 1:
-                self._end(turns[0][0], error)
-                return
-            alone = [turn for turn in turns if turn[0] in self._running]
             self._step_began_s = None
+            self._try_again(turns, _survived(error))
         else:
-            alone = []
+            self._advance(turns, logits)
         finally:
             self._step_began_s = None
-        for turn in alone:
-            self._compute([turn])
 
-    def _advance(self, turns: Sequence[tuple["_Job", Feed]], logits: Sequence[torch.Tensor]) -> None:
+    def _try_again(self, turns: Sequence[tuple[Job, Feed]], error: Exception) -> None:
+        """After a step that failed: without what is kept of ended sequences, if it was the memory, and one by one."""
+        if _is_memory(error) and self._runner.forget():
+            self._compute(turns)
+        elif len(turns) == 1:
+            self._end(turns[0][0], error)
+        else:
+            for turn in turns:
+                self._compute([turn])
+
+    def _advance(self, turns: Sequence[tuple[Job, Feed]], logits: Sequence[torch.Tensor]) -> None:
         """Samples for every sequence whose prompt is read to its end."""
+        ready: list[tuple[Job, torch.Tensor]] = []
         for (job, feed), scores in zip(turns, logits, strict=True):
-            if job.request.has_prompt_logprobs and len(feed.ids) == feed.num_logits and not job.count:
-                job.note_prompt(scores)
-        ready = [(job, scores[-1]) for (job, _), scores in zip(turns, logits, strict=True) if not job.is_reading]
-        if not ready:
-            return
-        chosen = sample(torch.stack([scores for _, scores in ready]), [job.sampler for job, _ in ready])
+            try:
+                if job.request.has_prompt_logprobs and len(feed.ids) == feed.num_logits and not job.count:
+                    job.note_prompt(scores)
+            except Exception as error:
+                self._end(job, _survived(error))
+                continue
+            if not job.is_reading:
+                ready.append((job, scores[-1]))
         now_s = time.monotonic()
-        for (job, scores), token in zip(ready, chosen, strict=True):
+        for (job, scores), token in zip(ready, _sampled(ready), strict=True):
             if isinstance(token, Exception):
                 self._problem = str(token) if isinstance(token, InvalidNumbers) else self._problem
                 self._end(job, token)
                 continue
             self._problem = None
-            job.hand_out(token, scores, now_s)
+            try:
+                job.hand_out(token, scores, now_s)
+            except Exception as error:
+                self._end(job, _survived(error))
+                continue
             if job.is_finished:
                 self._end(job)
 
-    def _end(self, job: "_Job", error: Exception | None = None) -> None:
+    def _end(self, job: Job, error: Exception | None = None) -> None:
         """Frees a request's slot; its reader gets the error, if there is one."""
         with self._changed:
             self._running.remove(job)
@@ -287,113 +296,42 @@ class Engine:
         self._runner.close()
 
 
-class _Job:
-    """A request inside the engine: its sequence, its way to the reader and its clock.
-
-    Attributes:
-        sequence: what the runner gave it.
-        count: tokens of the answer so far.
-        last_ids: the token that was sampled last and is not read yet.
-    """
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.output: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
-        self.sampler = Sampler(request)
-        self.is_cancelled = False
-        self.is_finished = False
-        self.sequence: Any = None
-        self.count = 0
-        self.last_ids: tuple[int, ...] = ()
-        self._num_cached = 0
-        self._prompt_logprobs: list[Logprob] = []
-        self._arrived_s = self._started_s = time.monotonic()
-        self._first_token_s: float | None = None
-
-    @property
-    def num_read(self) -> int:
-        """How many of the prompt's tokens the model has read."""
-        return min(len(self.sequence.ids), len(self.request.prompt_ids)) if self.sequence is not None else 0
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether some of the prompt is still unread."""
-        return self.num_read < len(self.request.prompt_ids)
-
-    def begin(self, sequence: Any) -> None:
-        """Takes a place among the running."""
-        self.sequence = sequence
-        self._num_cached = len(sequence.ids)
-        self._started_s = time.monotonic()
-
-    def next_piece(self, max_tokens: int) -> Feed:
-        """The next tokens of the prompt."""
-        if self.request.has_prompt_logprobs:
-            max_tokens = min(max_tokens, _MAX_LOGPROB_TOKENS)
-        ids = self.request.prompt_ids[self.num_read : self.num_read + max_tokens]
-        if self.request.has_prompt_logprobs:
-            return Feed(self.sequence, ids, len(ids))
-        return Feed(self.sequence, ids, 1 if self.num_read + len(ids) == len(self.request.prompt_ids) else 0)
-
-    def note_prompt(self, scores: torch.Tensor) -> None:
-        """Keeps how likely the prompt's next tokens were; `scores` belongs to the piece that was just read."""
-        first = self.num_read - len(scores)
-        following = self.request.prompt_ids[first + 1 : self.num_read + 1]
-        if following:
-            self._prompt_logprobs += logprobs(scores[: len(following)], following, self.request.top_logprobs or 0)
-
-    def hand_out(self, token_id: int, scores: torch.Tensor, now_s: float) -> None:
-        """Gives a new token to the reader."""
-        request = self.request
-        self.count += 1
-        self.last_ids = (token_id,)
-        is_first = self._first_token_s is None
-        self._first_token_s = self._first_token_s or now_s
-        reason = self._finish_reason(token_id)
-        self.is_finished = reason is not None
-        num_top = request.top_logprobs
-        self.output.put(
-            Token(
-                token_id,
-                self._usage(now_s),
-                reason,
-                None if num_top is None else logprobs(scores[None], [token_id], num_top)[0],
-                tuple(self._prompt_logprobs) if is_first and request.has_prompt_logprobs else None,
-            )
-        )
-
-    def _finish_reason(self, token_id: int) -> FinishReason | None:
-        if token_id in self.request.stop_ids:
-            return "stop"
-        return "length" if self.count == self.request.sampling.max_new_tokens else None
-
-    def _usage(self, now_s: float) -> Usage:
-        first_token_s = self._first_token_s or now_s
-        return Usage(
-            prompt_tokens=len(self.request.prompt_ids),
-            completion_tokens=self.count,
-            cached_prompt_tokens=self._num_cached,
-            queue_s=self._started_s - self._arrived_s,
-            first_token_s=first_token_s - self._arrived_s,
-            decode_s=now_s - first_token_s,
-        )
-
-
 def _again(error: EngineStopped) -> EngineStopped:
     """The same error for another reader: one exception object must not be raised in two threads."""
     return EngineStopped(str(error))
 
 
-def _is_fatal(error: Exception) -> bool:
-    """Whether nothing can be computed any more: after an error inside a kernel CUDA stays broken."""
-    return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
+def _sampled(ready: Sequence[tuple[Job, torch.Tensor]]) -> list[int | Exception]:
+    """The next id of each, or why it has none; if that fails for all together, each is tried alone."""
+    if not ready:
+        return []
+    try:
+        return sample(torch.stack([scores for _, scores in ready]), [job.sampler for job, _ in ready])
+    except Exception as error:
+        survived = _survived(error)
+    return [survived] if len(ready) == 1 else [token for each in ready for token in _sampled([each])]
+
+
+def _survived(error: Exception) -> Exception:
+    """The error without the tensors of the failed step, which its traceback holds: they are freed with that.
+
+    Raises:
+        AcceleratorError: nothing can be computed any more; after an error inside a kernel CUDA stays broken.
+    """
+    if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+        raise error
+    return error.with_traceback(None)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _for_reader(error: Exception) -> Exception:
     """The error as the reader gets it: ours as it is, memory and anything unforeseen as `GenerationFailed`."""
     if isinstance(error, ModelLoaderError):
         return error.with_traceback(None)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if _is_memory(error):
         return GenerationFailed("The memory ran out during this answer. Shorten the conversation and ask again.")
     logger.error("A request failed in the engine", exc_info=error)
     return GenerationFailed("The answer failed inside the engine; the program's log says why. Ask again.")

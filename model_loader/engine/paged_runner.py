@@ -7,6 +7,7 @@ recorded once and replayed. Pages let sequences of any length share one tensor p
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -35,7 +36,9 @@ class PagedRunner(BatchRunner):
     attention = PAGED_ATTENTION
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
-        self._pages = Pages(plan.max_tokens // PAGE_TOKENS)
+        num_pages = max(1, plan.max_tokens // PAGE_TOKENS)
+        plan = replace(plan, max_tokens=num_pages * PAGE_TOKENS)  # nobody may be promised a part of a page
+        self._pages = Pages(num_pages)
         self._recorded: dict[tuple[int, int], RecordedStep] = {}
         self._records = loaded.input_device.type == "cuda"
         self._graph_memory: Any = torch.cuda.graph_pool_handle() if self._records else None
@@ -67,7 +70,7 @@ class PagedRunner(BatchRunner):
     def _make_slots(self) -> Slots:
         return Slots(
             self.plan.num_slots,
-            self.plan.max_tokens // PAGE_TOKENS * PAGE_TOKENS,
+            self.plan.max_tokens,
             PAGE_TOKENS,
             lambda rope_alpha, capacity: PagedSlot(rope_alpha, capacity, self._pages),
         )

@@ -48,5 +48,8 @@ class Runner(Protocol):
     def release(self, sequence: Any, *, is_kept: bool) -> None:
         """Ends a sequence."""
 
+    def forget(self) -> bool:
+        """Lets go of what is kept of ended sequences; says whether there was anything."""
+
     def close(self) -> None:
         """Lets go of all memory and leaves the model as it was."""

@@ -22,7 +22,7 @@ def choose_runner(loaded: LoadedModel, plan: SlotPlan | None = None) -> Runner:
     """
     plan = plan or plan_slots(
         loaded.kv_bytes_per_token,
-        free_bytes(loaded.input_device.type),
+        free_bytes(loaded.placement.device),
         loaded.checkpoint.context_length,
         is_gpu=loaded.input_device.type != "cpu",
     )

@@ -40,7 +40,9 @@ class Sampler:
         self.is_greedy = request.sampling.temperature == 0
         seed = secrets.randbits(63) if self.sampling.seed is None else self.sampling.seed
         self._random = torch.Generator().manual_seed(seed)
-        self._prompt_seen: torch.Tensor | None = None
+        self._seen: set[int] = set()
+        self._seen_ids = torch.empty(0, dtype=torch.long)
+        self._num_looked_at = 0
 
     @property
     def is_plain(self) -> bool:
@@ -57,7 +59,7 @@ class Sampler:
         """Logits `(vocab,)` after penalties, bias and filter; the same tensor if there are none."""
         sampling = self.sampling
         if sampling.repetition_penalty != 1.0:
-            logits = penalize_repetition(logits, self._seen_ids(logits.device), sampling.repetition_penalty)
+            logits = penalize_repetition(logits, self._look_at_seen(logits.device), sampling.repetition_penalty)
         if (sampling.presence_penalty or sampling.frequency_penalty) and self.answer_ids:
             ids, counts = torch.tensor(self.answer_ids, device=logits.device).unique(return_counts=True)
             penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
@@ -79,10 +81,15 @@ class Sampler:
             raise GenerationFailed("The grammar allows no token here. Check the schema that was asked for.")
         return logits.masked_fill(~is_allowed, -torch.inf)
 
-    def _seen_ids(self, device: torch.device) -> torch.Tensor:
-        if self._prompt_seen is None:
-            self._prompt_seen = torch.tensor(self.request.prompt_ids, device=device).unique()
-        return torch.cat([self._prompt_seen, torch.tensor(self.answer_ids, device=device, dtype=torch.long)]).unique()
+    def _look_at_seen(self, device: torch.device) -> torch.Tensor:
+        """Every id of prompt and answer, once each; only what has come since the last time is looked at."""
+        said = self.answer_ids[self._num_looked_at :] if self._seen else [*self.request.prompt_ids, *self.answer_ids]
+        self._num_looked_at = len(self.answer_ids)
+        fresh = [each for each in dict.fromkeys(said) if each not in self._seen]
+        if fresh:
+            self._seen.update(fresh)
+            self._seen_ids = torch.cat([self._seen_ids.to(device), torch.tensor(fresh, device=device)])
+        return self._seen_ids
 
 
 def penalize_repetition(logits: torch.Tensor, seen_ids: torch.Tensor, penalty: float) -> torch.Tensor:

@@ -168,14 +168,18 @@ class Slots:
             slot = source
             self._kept.remove(slot)
             self._make_room(max(capacity, slot.capacity))
-            if slot.capacity < capacity:
-                slot.grow(capacity)
-            del slot.ids[num_known:]
         else:
             self._make_room(capacity, source)
             slot = self._make_slot(rope_alpha, capacity)
-            if source is not None and (source in self._running or source in self._kept):
+        try:
+            if slot is not source and source is not None and (source in self._running or source in self._kept):
                 slot.copy_from(source, num_known)
+            elif slot.capacity < capacity:
+                slot.grow(capacity)
+        except BaseException:  # no memory
+            slot.free()
+            raise
+        del slot.ids[num_known:]
         self._running.append(slot)
         slot.owner, slot.num_shared_tokens = owner, num_shared_tokens
         return slot
@@ -192,11 +196,13 @@ class Slots:
         else:
             slot.free()
 
-    def clear(self) -> None:
-        """Lets go of everything that is kept."""
+    def clear(self) -> bool:
+        """Lets go of everything that is kept; says whether there was anything."""
+        num_kept = len(self._kept)
         for slot in self._kept:
             slot.free()
         self._kept.clear()
+        return num_kept > 0
 
     def _make_room(self, capacity: int, spared: Slot | None = None) -> None:
         """Frees kept slots, least recently used first, until one more of a capacity fits; the spared one goes last."""

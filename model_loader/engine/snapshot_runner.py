@@ -94,6 +94,12 @@ class SnapshotRunner:
             self._kept.append(sequence)
             del self._kept[:-_MAX_SNAPSHOTS]
 
+    def forget(self) -> bool:
+        """As `Runner` says."""
+        num_kept = len(self._kept)
+        self._kept.clear()
+        return num_kept > 0
+
     def close(self) -> None:
         """As `Runner` says."""
         self._kept.clear()

@@ -26,9 +26,9 @@ def probe_hardware() -> Hardware:
     )
 
 
-def free_bytes(device_type: str) -> int:
-    """Memory that is free now: of all GPUs of a type together, or main memory for "cpu"."""
-    gpus = [gpu for gpu in probe_hardware().gpus if gpu.device.startswith(device_type)]
+def free_bytes(device: str) -> int:
+    """Memory that is free now where a model was placed: on a GPU, on all of them ("auto"), or on the processor."""
+    gpus = [gpu for gpu in probe_hardware().gpus if device in (gpu.device, "auto")]
     return sum(gpu.free_bytes for gpu in gpus) or int(psutil.virtual_memory().available)
 
 

@@ -195,14 +195,15 @@ def _load_tokenizer(checkpoint: Checkpoint, report: ReportProgress) -> Tokenizer
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise CheckpointDamaged(f"{file} cannot be read: {_first_line(error)}. Fetch the checkpoint again.") from None
+    tokenizer.no_truncation()  # some are saved as their training left them
+    tokenizer.no_padding()
     _try_out(file, tokenizer, checkpoint)
     return tokenizer
 
 
 def _try_out(file: Path, tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
     """Refuses a tokenizer that loses text, has ids the model has not, or whose pattern takes for ever."""
-    config = checkpoint.config.get("text_config", checkpoint.config)
-    rows = config.get("vocab_size")
+    rows = text_section(checkpoint.config).get("vocab_size")
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if isinstance(rows, int) and highest >= rows:
         raise CheckpointDamaged(

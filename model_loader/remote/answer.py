@@ -18,6 +18,8 @@ from model_loader.remote.token_counter import TokenCounter
 _LAST_WORDS_S = 5.0
 """How long a server may take to say what an answer cost, once it has ended it."""
 _MOST_TOKENS = 10**9
+_SILENCE_S = 0.25
+"""A reader that may want to leave hears of us at least so often."""
 _STOPS_S = 1.0
 """How long it may take to notice a stop string that we have seen."""
 
@@ -48,8 +50,10 @@ class RemoteAnswer:
             Refused: the server breaks off with an error.
             ServerIncompatible: what it sends is no JSON object.
         """
+        told = time.monotonic()
         for data in stream:
             if isinstance(data, Waiting):
+                told = time.monotonic()
                 yield data
                 if self._reader.finish_reason is not None and time.monotonic() - self._last > _LAST_WORDS_S:
                     return
@@ -60,7 +64,11 @@ class RemoteAnswer:
                 for event in self._reader.feed(self._chunk(data)):
                     self._last = time.monotonic()
                     self._first = self._first or self._last
+                    told = self._last
                     yield event
+                if time.monotonic() - told > _SILENCE_S:  # a call's arguments come in pieces and are told as a whole
+                    told = time.monotonic()
+                    yield Waiting(0)
                 if self._reader.has_matched_stop:
                     self._stopped = self._stopped or time.monotonic()
                     if time.monotonic() - self._stopped > _STOPS_S:

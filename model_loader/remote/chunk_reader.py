@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from model_loader.chat_format.splitter import StopStrings
+from model_loader.chat_format.splitter import StopStrings, num_held
 from model_loader.errors import GenerationFailed
 from model_loader.events import Event, FinishReason, ReasoningDelta, Scores, TextDelta, TokenScore, ToolCall
 
@@ -189,7 +189,7 @@ class ThinkTags:
         if self._is_inside:
             thought, tag, text = text.partition(_THINK_END)
             if not tag:
-                kept = _beginning_of(_THINK_END, thought)
+                kept = num_held(thought, (_THINK_END,))
                 self._held = thought[len(thought) - kept :]
                 thought = thought[: len(thought) - kept]
             if thought := self._trimmed(thought):
@@ -253,11 +253,6 @@ def _likeliest(pairs: Any) -> tuple[tuple[bytes, float], ...]:
 
 def _bytes(token: Any) -> bytes:
     return token if isinstance(token, bytes) else _text(token).encode()
-
-
-def _beginning_of(tag: str, text: str) -> int:
-    """Length of the longest end of the text with which the tag begins."""
-    return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 
 import psutil
 import pytest
@@ -71,6 +72,7 @@ def test_a_failed_load_leaves_a_sentence(error: Exception, message: str, caplog:
         load = load_of(open_model)
         assert load.wait(5) is None
     assert message in (load.error or "")
+    assert load.error_class == ("CheckpointNotFound" if "folder" in message else "")
     assert "secret" not in (load.error or "")
 
 
@@ -94,6 +96,26 @@ def test_closing_after_the_load_closes_the_model() -> None:
     load.wait(5)
     load.close()
     assert model.is_closed
+
+
+def test_nobody_holds_the_old_model_while_the_new_one_is_loaded() -> None:
+    held: list[weakref.ref[ScriptedModel]] = []
+    was_held: list[bool] = []
+
+    def open_first(report: ReportProgress) -> ScriptedModel:
+        model = ScriptedModel()
+        held.append(weakref.ref(model))
+        return model
+
+    def open_second(report: ReportProgress) -> ScriptedModel:
+        was_held.append(held[0]() is not None)
+        return ScriptedModel()
+
+    load = load_of(open_first)
+    load.wait(5)
+    load.switch(open_second)  # type: ignore[arg-type]
+    assert load.wait(5)
+    assert was_held == [False]
 
 
 def test_another_model_takes_the_place_of_one_that_is_closed_first() -> None:

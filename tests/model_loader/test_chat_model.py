@@ -88,6 +88,18 @@ def test_a_base_checkpoint_is_known_by_its_files(generation_config: dict[str, ob
     assert is_completion_model(checkpoint(generation_config), im_end_id=2) is is_base
 
 
+def test_a_stop_string_at_the_longest_answers_end_is_what_ended_it(tiny_model: ChatModel) -> None:
+    events = list(tiny_model.stream(QUESTION, LONG))
+    whole, length = text_of(events), events[-1]
+    assert isinstance(length, Finished)
+    assert length.reason == "length"
+    stop = next(whole[-size:] for size in range(1, 20) if whole.index(whole[-size:]) == len(whole) - size)
+    *events, stopped = tiny_model.stream(QUESTION, LONG, stop=[stop])
+    assert isinstance(stopped, Finished)
+    assert (text_of(events), stopped.reason) == (whole[: -len(stop)], "stop")
+    assert stopped.usage.completion_tokens == LONG.max_new_tokens
+
+
 def test_an_empty_stop_string_is_refused(tiny_model: ChatModel) -> None:
     with pytest.raises(InvalidSetting, match="stop string is empty"):
         list(tiny_model.stream(QUESTION, LONG, stop=["x", ""]))

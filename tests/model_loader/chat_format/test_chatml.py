@@ -60,12 +60,22 @@ def test_half_a_surrogate_pair_does_no_harm() -> None:
     assert TOKENIZER.decode(FORMAT.encode_text("a\ud800b")) == "a?b"
 
 
-def test_the_default_system_message_is_the_templates_own() -> None:
-    qwen2 = "{% if not system %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    qwen25 = "{{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}"
-    assert ChatML(TOKENIZER, qwen2).default_system == "You are a helpful assistant."
-    assert ChatML(TOKENIZER, qwen25).default_system.startswith("You are Qwen")
-    assert FORMAT.default_system == ""
+@pytest.mark.parametrize(
+    ("template", "system"),
+    [
+        ("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}", "You are a helpful assistant."),
+        (r"{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}", "You are a helpful assistant"),
+        (
+            r"{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{%- else %}"
+            r"{{- '<|im_start|>system\nPut your final answer within \\boxed{}.<|im_end|>\n' }}",
+            r"Put your final answer within \boxed{}.",
+        ),
+        (r"{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}", ""),
+        ("", ""),
+    ],
+)
+def test_the_default_system_message_is_the_templates_own(template: str, system: str) -> None:
+    assert ChatML(TOKENIZER, template).default_system == system
 
 
 def test_a_template_that_opens_the_reasoning_is_followed() -> None:

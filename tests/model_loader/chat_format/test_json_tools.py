@@ -38,7 +38,10 @@ CONVERSATION = (
     Message("tool", "done"),
 )
 RESULT_TOKENS = ["<tool_response>", "</tool_response>"]
-QWEN25 = "'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' \"\\n\\n# Tools <tool_call>"
+QWEN25 = (
+    "'<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' "
+    '"\\n\\n# Tools <tool_call>'
+)
 QWQ = "\"\\n\\n# Tools <tool_call> '<|im_start|>assistant\\n<think>\\n'"
 QWEN3 = '"# Tools <tool_call> enable_thinking'
 ADDED = [*CONTROL_TOKENS, *TEXT_TOKENS, *RESULT_TOKENS]

@@ -16,7 +16,7 @@ from model_loader.events import ToolCall
 from tests.tiny_checkpoint import CONTROL_TOKENS, make_tokenizer
 
 TOKENIZER = make_tokenizer()
-FORMAT = ChatML(TOKENIZER, "You are a helpful assistant.")
+FORMAT = ChatML(TOKENIZER, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>")
 DIALECT = ReactTools(FORMAT, Vocabulary(TOKENIZER))
 TOOLS = ToolUse((Tool("search", "Finds 网页.", {"type": "object", "properties": {"词": {}}}), Tool("draw")))
 INSTRUCTED = DIALECT.turns([Message("user", "")], TOOLS)[1].parts[0].removesuffix("\n\nQuestion: ")  # type: ignore[union-attr]

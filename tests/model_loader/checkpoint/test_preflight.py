@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tokenizers import Tokenizer
 
 from model_loader.errors import ModelLoaderError
 from model_loader.loading.placement import LoadOptions
@@ -63,6 +65,8 @@ def change(folder: Path, name: str = "config.json", **changes: Any) -> None:
         ({"dtype": "evil"}, "dtype 'evil'"),
         ({"_attn_implementation_internal": "attacker/kernel"}, "_attn_implementation_internal"),
         ({"attn_implementation": "attacker/kernel"}, "attn_implementation"),
+        ({"configuration_files": ["config.5.0.0.json"]}, "configuration_files"),
+        ({"text_config": None, "vocab_size": 100}, "vocabulary"),
         ({"vision_config": {"_attn_implementation": "attacker/kernel"}}, "_attn_implementation"),
         ({"quantization_config": {"quant_method": "nope"}}, "quantized with 'nope'"),
         ({"model_type": "unheard-of"}, "cannot load .*unheard-of|unheard-of"),
@@ -134,10 +138,47 @@ def test_an_index_that_leaves_the_folder_is_refused(folder: Path, name: object) 
     assert "no safetensors file of its own folder" in refusal(folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": []}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": []}', '{"a":' * 50_000 + "1" + "}" * 50_000])
 def test_an_index_that_is_none_is_refused(folder: Path, content: str) -> None:
     (folder / "model.safetensors.index.json").write_text(content)
     assert "model.safetensors.index.json cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":{"dtype":"F32","data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":"x","data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["0","4"]}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4]}}',
+        b'{"a":5}',
+        b"[" * 50_000,
+    ],
+    ids=lambda header: repr(header[:40]),
+)
+def test_a_header_of_weights_that_is_none_is_refused(folder: Path, header: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "is not a whole safetensors file" in refusal(folder)
+
+
+def test_a_tokenizer_that_was_saved_with_its_training_s_limits_reads_whole_texts(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(16)
+    tokenizer.enable_padding(length=512)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    chat_model = open_chat_model(str(folder), CPU, lambda progress: None)
+    try:
+        assert chat_model.decode(chat_model.encode("one two three " * 20)) == "one two three " * 20
+    finally:
+        chat_model.close()
+
+
+def test_a_checkpoint_that_cannot_chat_leaves_no_engine_behind(folder: Path) -> None:
+    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    (folder / "tokenizer.json").write_text(text.replace("<|im_start|>", "<|other|>"), encoding="utf-8")
+    before = {thread for thread in threading.enumerate() if thread.name == "engine"}
+    assert "<|im_start|>" in refusal(folder)
+    assert {thread for thread in threading.enumerate() if thread.name == "engine"} <= before
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:

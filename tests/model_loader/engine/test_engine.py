@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +178,46 @@ def test_an_error_in_the_engine_is_raised_at_its_reader_and_others_go_on(
                 tokens(engine, request)
             assert "secret" not in str(caught.value)
         assert len(tokens(engine, request)) == 24
+
+
+def test_when_memory_runs_out_what_is_kept_goes_before_anybody_is_refused(
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(PROMPT, GREEDY, frozenset(), "owner")
+    expected = [token.id for token in tokens(engine, request)]
+    assert engine.num_known(PROMPT, "owner") > 0
+    forward, fails = loaded.model.forward, [True]
+
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if fails:
+            fails.clear()
+            raise torch.OutOfMemoryError("x")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(loaded.model, "forward", fail_once)
+    other = Request((*PROMPT, 7), GREEDY, frozenset(), "other")
+    assert len(tokens(engine, other)) == 24
+    assert engine.num_known(PROMPT, "owner") == 0
+    assert [token.id for token in tokens(engine, request)] == expected
+
+
+def test_a_failure_in_sampling_gives_no_token_twice(
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(PROMPT, GREEDY, frozenset())
+    expected = [token.id for token in tokens(engine, request)]
+    draw, fails = engine_module.sample, [9, 8, 3]  # how many samplings away each failure is
+
+    def fail_together(*args: Any) -> Any:
+        fails[:] = [each - 1 for each in fails]
+        if 0 in fails and len(args[1]) > 1:
+            raise torch.OutOfMemoryError("x")
+        return draw(*args)
+
+    monkeypatch.setattr(engine_module, "sample", fail_together)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: tokens(engine, request), range(3)))
+    assert [[token.id for token in answer] for answer in answers] == [expected] * 3
 
 
 def test_closing_the_engine_ends_running_and_waiting_readers(loaded: LoadedModel) -> None:

@@ -17,6 +17,7 @@ from model_loader.engine.paged_runner import PagedRunner
 from model_loader.engine.pages import PAGE_TOKENS, Pages
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.slots import SlotPlan
+from model_loader.errors import ContextLengthExceeded
 from model_loader.loading.load import LoadedModel, load_model
 from model_loader.loading.placement import Placement
 from tests.qwen1_checkpoint import qwen2_model, write_qwen1_checkpoint
@@ -202,6 +203,17 @@ def test_pages_are_never_handed_out_twice() -> None:
         pages.take(1)
     pages.give_back(first)
     assert pages.num_free == 3
+
+
+def test_no_part_of_a_page_is_promised(loaded: LoadedModel) -> None:
+    engine = open_engine(loaded, is_static=True, plan=SlotPlan(1, 3 * PAGE_TOKENS - 1, "because this is a test"))
+    try:
+        assert engine.plan.max_tokens == 2 * PAGE_TOKENS
+        assert len(ids(engine, greedy(prompt_of(2 * PAGE_TOKENS - 12)))) == 12
+        with pytest.raises(ContextLengthExceeded):
+            ids(engine, greedy(prompt_of(2 * PAGE_TOKENS)))
+    finally:
+        engine.close()
 
 
 def test_a_single_slot_is_enough(loaded: LoadedModel, engine: Engine) -> None:

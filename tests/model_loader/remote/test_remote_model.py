@@ -180,6 +180,14 @@ def test_reasoning_calls_and_scores_come_through(stub: ApiStub, model: RemoteMod
     assert model.can_switch_thinking, "it has thought, so it can be asked not to"
 
 
+def test_a_long_call_leaves_room_for_who_wants_to_stop(stub: ApiStub, model: RemoteModel) -> None:
+    begun = {"index": 0, "id": "x", "function": {"name": "weather", "arguments": ""}}
+    pieces = [chunk(tool_calls=[{"index": 0, "function": {"arguments": " "}}]) for _ in range(12)]
+    slowly = [each for piece in pieces for each in (piece, 0.1)]
+    stub.answers_chats(stream(chunk(tool_calls=[begun]), *slowly, chunk("tool_calls"), DONE))
+    assert sum(isinstance(event, Waiting) for event in model.stream(QUESTION)) >= 2
+
+
 @pytest.mark.parametrize(
     "ending", [(chunk("length"), DONE), (chunk("length"),), (chunk("length"), usage(9, 9)), (chunk("length"), 30.0)]
 )
