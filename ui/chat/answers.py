@@ -14,6 +14,7 @@ from ui.chat.answer import Answer, ModelSource
 from ui.chat.answer_watch import good_part
 from ui.chat.attachment import Attachment
 from ui.chat.conversation import Conversation
+from ui.chat.message import StoredMessage
 from ui.chat.pace import ReadingPace
 from ui.chat.refusal import Refused
 from ui.chat.settings import Settings
@@ -93,10 +94,7 @@ class Answers:
         Raises:
             Refused: as `ask` does, or there is no such answer.
         """
-        message = conversation.find(message_id)
-        if message is None or message.role != "assistant" or message.parent_id is None:
-            raise Refused("nothing_to_repeat")
-        question_id = message.parent_id
+        _message, question_id = _repeatable(conversation, message_id)
         return self._answer(conversation, lambda: question_id)
 
     def resume(self, conversation: Conversation, message_id: str) -> Answer:
@@ -119,10 +117,8 @@ class Answers:
         Raises:
             Refused: as `ask` does, or there is no such answer.
         """
-        message = conversation.find(message_id)
-        if message is None or message.role != "assistant" or message.parent_id is None:
-            raise Refused("nothing_to_repeat")
-        question_id, (text, reasoning) = message.parent_id, good_part(message)
+        message, question_id = _repeatable(conversation, message_id)
+        text, reasoning = good_part(message)
         settings = conversation.settings
         settings = replace(settings, sampling={**settings.sampling, **changes})
         return self._start(conversation, lambda: conversation.start_answer(question_id, text, reasoning).id, settings)
@@ -203,3 +199,11 @@ class Answers:
         with self._lock:
             if self._running.get(answer.conversation.id) is answer:
                 del self._running[answer.conversation.id]
+
+
+def _repeatable(conversation: Conversation, message_id: str) -> tuple[StoredMessage, str]:
+    """An answer and its question's id."""
+    message = conversation.find(message_id)
+    if message is None or message.role != "assistant" or message.parent_id is None:
+        raise Refused("nothing_to_repeat")
+    return message, message.parent_id

@@ -20,6 +20,9 @@ _MAX_TITLE_CHARS = 80
 _MARKS = re.compile(r"\*\*|__|~~|`+")
 """Markdown's marks inside a line; a single star or underscore may be meant as itself."""
 
+_UNMARKED: dict[str, Any] = {"loops_at": 0, "loops_in_reasoning": False, "drifted_from": "", "drifted_at": 0}
+"""An answer that neither repeats itself nor has left its language."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConversationRecord:
@@ -218,15 +221,8 @@ class Conversation:
     def resume_answer(self, message_id: str) -> StoredMessage:
         """Lets an answer that has ended grow again."""
         with self._lock:
-            again: dict[str, Any] = {
-                "error": "",
-                "error_class": "",
-                "fault_id": None,
-                "finish_reason": None,
-                "loops_at": 0,
-                "loops_in_reasoning": False,
-            }
-            message = replace(self._current(message_id), state="streaming", drifted_from="", drifted_at=0, **again)
+            again: dict[str, Any] = {"error": "", "error_class": "", "fault_id": None, "finish_reason": None}
+            message = replace(self._current(message_id), state="streaming", **again, **_UNMARKED)
             self._messages[message_id] = message
             self._growing[message_id] = ([], [])
             self._changed(message_id)
@@ -260,14 +256,7 @@ class Conversation:
         """Takes away the marks that an answer repeats itself or has left its language: it is kept as it is."""
         with self._lock:
             if message_id in self._messages and message_id not in self._growing:
-                old = self._messages[message_id]
-                marks: dict[str, Any] = {
-                    "loops_at": 0,
-                    "loops_in_reasoning": False,
-                    "drifted_from": "",
-                    "drifted_at": 0,
-                }
-                self._messages[message_id] = replace(old, **marks)
+                self._messages[message_id] = replace(self._messages[message_id], **_UNMARKED)
                 self._changed(message_id)
 
     def choose(self, message_id: str) -> bool:

@@ -10,7 +10,7 @@ import re
 
 from ui.chat.attachment import MAX_CHARS, MAX_FILE_BYTES, Attachment, clean_name
 from ui.chat.pdf_text import pdf_text
-from ui.chat.refusal import FileRefused
+from ui.chat.refusal import FileReason, FileRefused
 
 _PDF = b"%PDF-"
 _PDF_BEGINS_WITHIN = 1024
@@ -66,9 +66,7 @@ def read_attachment(name: str, data: bytes) -> Attachment:
         raise FileRefused("empty", name)
     if len(data) > MAX_FILE_BYTES:
         raise FileRefused("too_large", name, size=f"{len(data):,}", limit=f"{MAX_FILE_BYTES:,}")
-    if data.lstrip()[: len(_PDF)] == _PDF:
-        return Attachment(name, "pdf", _checked(name, pdf_text(name, data), "no_text"), len(data))
-    text = _decoded(name, data)
+    text = None if data.lstrip()[: len(_PDF)] == _PDF else _decoded(name, data)
     if text is None:
         return Attachment(name, "pdf", _checked(name, pdf_text(name, data), "no_text"), len(data))
     if text.startswith(_RICH_TEXT):
@@ -76,14 +74,14 @@ def read_attachment(name: str, data: bytes) -> Attachment:
     return Attachment(name, "text", _checked(name, text, "empty"), len(data))
 
 
-def _checked(name: str, text: str, reason_for_nothing: str) -> str:
+def _checked(name: str, text: str, reason_for_nothing: FileReason) -> str:
     """The text with plain line ends and no control characters, if it says something and is not too long."""
     if len(text) > MAX_CHARS:
         raise FileRefused("too_long", name, found=f"{len(text):,}", limit=f"{MAX_CHARS:,}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     text = _REMOVED.sub("", text).encode("utf-8", "replace").decode()
     if not text.strip():
-        raise FileRefused("no_text" if reason_for_nothing == "no_text" else "empty", name)
+        raise FileRefused(reason_for_nothing, name)
     return text
 
 
