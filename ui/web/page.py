@@ -384,8 +384,8 @@ def _wire_telling(parts: _Parts, handlers: PageHandlers) -> None:
         **LIGHT,
     )
     message = [parts.message_id, parts.view]
-    reproduced = triggers["reproduce"].click(handlers.receipts.reproduce, message, parts.receipt, **STREAM)
-    triggers["receipt"].click(handlers.receipts.show, message, parts.receipt, cancels=[reproduced], **LIGHT)
+    triggers["receipt"].click(handlers.receipts.show, message, parts.receipt, **LIGHT)
+    triggers["reproduce"].click(handlers.receipts.reproduce, message, parts.receipt, **STREAM)
 
 
 def _show(changed: Any, parts: _Parts, handlers: Handlers) -> None:

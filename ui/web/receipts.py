@@ -40,10 +40,11 @@ class ReceiptHandlers:
         self._linger_s = linger_s
         self._allowance = allowance or Allowance()
         self._conversations = conversations
-        self._owners: list[str] = []  # of the answers that are being made again
+        self._running: dict[str, tuple[str, Reproduction]] = {}  # by tab, with the answer's owner
 
     def show(self, request: gr.Request, message_id: Any, view: View | None) -> Fragment | str:
-        """The dialog; "" if there is no such answer or no receipt of it."""
+        """The dialog; "" if there is no such answer or no receipt of it. What runs for the tab's last one ends."""
+        self._running.pop(tab_of(request), None)
         path = self._path(message_id, view)
         return _dialog(request_language(request), path, _page_address(request)) if path else ""
 
@@ -60,7 +61,7 @@ class ReceiptHandlers:
             return
         guest = guest_in(request)
         try:
-            self._allowance.check(guest, self._owners)
+            self._allowance.check(guest, [owner for owner, _run in self._running.values()])
         except Refused as refused:
             yield _dialog(language, path, url, refused_text(language, refused), "other")
             return
@@ -69,14 +70,17 @@ class ReceiptHandlers:
         run = Reproduction(chat_model, answer, as_prompt(receipt.system, path[:-1]), receipt, audience)
         run.start()
         assert view is not None
-        self._owners.append(view.owner)
+        running = self._running[tab] = (view.owner, run)
         try:
             while not run.has_ended:
+                if self._running.get(tab) is not running:
+                    return
                 yield _dialog(language, path, url, say(language, "reproducing"), "running")
                 await asyncio.sleep(_LOOK_S)
         finally:
             run.stop()
-            self._owners.remove(view.owner)
+            if self._running.get(tab) is running:
+                del self._running[tab]
             self._allowance.spend(guest, run.num_tokens)
         yield _dialog(language, path, url, *_outcome(language, answer, run))
 

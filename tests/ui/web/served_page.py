@@ -43,13 +43,16 @@ class Served:
         context_length: int = 4096,
         can_switch_thinking: bool = False,
         sharing: SharingOptions | None = None,
+        port: int | None = None,
     ) -> None:
         self.model = ScriptedModel(script, context_length)
         self.model.can_switch_thinking = can_switch_thinking
         self.load = ScriptedLoad(self.model, is_loaded=is_loaded)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        if port is None:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = int(free.getsockname()[1])
+        self.port = port
         options = PageOptions(server_port=port, linger_s=linger_s, sharing=sharing or SharingOptions())
         self.page = ServedPage(self.load, options, max_shown=max_shown)  # type: ignore[arg-type]
 

@@ -70,6 +70,14 @@ def test_a_base_model_can_still_be_chatted_with(base: Served, page: Any) -> None
     expect(page.locator("#draft textarea")).to_be_visible()
 
 
+def test_a_text_that_was_begun_survives_a_reload(base: Served, page: Any) -> None:
+    base.open(page)
+    page.fill("#draft textarea", STORY)
+    page.reload()
+    page.wait_for_selector("body[data-attached=yes]")
+    expect(page.locator("#draft textarea")).to_have_value(STORY)
+
+
 def test_a_closed_tab_ends_its_continuation(base: Served, page: Any) -> None:
     base.begin_again(Script(answer="on and " * 400, tokens_per_s=40))
     base.open(page)

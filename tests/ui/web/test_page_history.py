@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.start import free_port
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
-from tests.ui.web.served_page import Served, answers, ask, eventually, shoot, wait_until_answered
+from tests.ui.web.served_page import WORDS, Served, answers, ask, eventually, shoot, wait_until_answered
 from ui.web.launch import ServedPage
 from ui.web.options import PageOptions
 
@@ -145,6 +145,36 @@ def test_an_edit_can_be_cancelled(page: Any, serve: Callable[..., Served]) -> No
     expect(page.locator("#box textarea")).to_have_value("")
     talk(page, served, "a new question")
     expect(page.locator("#chatbot .user-row")).to_have_count(2)
+
+
+@pytest.mark.parametrize("how", ["Escape", "Enter"])
+def test_what_stood_in_the_box_comes_back_after_an_edit(page: Any, serve: Callable[..., Served], how: str) -> None:
+    served = serve(Script(tokens_per_s=FAST))
+    served.open(page)
+    talk(page, served, "first")
+    page.fill("#box textarea", "half a thought")
+    page.locator("#chatbot .user-row").hover()
+    page.click("#chatbot .question-foot .act-edit")
+    expect(page.locator("#box textarea")).to_have_value("first")
+    page.fill("#box textarea", "better")
+    page.press("#box textarea", how)
+    expect(page.locator("#editing")).to_be_hidden()
+    expect(page.locator("#box textarea")).to_have_value("half a thought")
+
+
+def test_a_receipt_that_runs_again_can_be_closed(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer=WORDS, tokens_per_s=2000))
+    served.open(page)
+    talk(page, served, "tell me words")
+    served.model.script.tokens_per_s = 20
+    page.click("#chatbot .bot-row .act-receipt")
+    page.click(".receipt-reproduce")
+    page.wait_for_selector("#receipt .is-running")
+    page.keyboard.press("Escape")
+    expect(page.locator("#receipt .sheet")).to_have_count(0)
+    page.wait_for_timeout(800)
+    expect(page.locator("#receipt .sheet")).to_have_count(0)
+    eventually(lambda: served.model.num_streams == 0)
 
 
 def test_an_answer_is_rewritten_branched_continued_and_taken_back(page: Any, serve: Callable[..., Served]) -> None:

@@ -142,3 +142,27 @@ def test_old_messages_are_shown_on_request(page: Any, serve: Callable[..., Serve
     page.click("#chatbot .act-earlier")
     expect(page.locator("#chatbot .user-row")).to_contain_text([f"question {number}" for number in range(4)])
     expect(page.locator("#chatbot .act-earlier")).to_have_count(0)
+
+
+def test_a_page_whose_program_was_started_anew_comes_back_with_what_was_typed(browser: Any) -> None:
+    served = Served(Script(answer="one two", tokens_per_s=500))
+    context = browser.new_context()
+    try:
+        tab = context.new_page()
+        served.open(tab)
+        ask(tab, "before")
+        wait_until_answered(tab)
+        served.close()
+        ask(tab, "typed meanwhile")
+        tab.wait_for_timeout(1000)
+        served = Served(Script(answer="three four", tokens_per_s=500), port=served.port)
+        with tab.expect_navigation(timeout=30_000):
+            pass
+        tab.wait_for_selector("body[data-attached=yes]")
+        expect(tab.locator("#box textarea")).to_have_value("typed meanwhile")
+        tab.press("#box textarea", "Enter")
+        wait_until_answered(tab)
+        assert served.path()[0].text == "typed meanwhile"
+    finally:
+        context.close()
+        served.close()
