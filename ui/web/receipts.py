@@ -41,12 +41,15 @@ class ReceiptHandlers:
         self._allowance = allowance or Allowance()
         self._conversations = conversations
         self._running: dict[str, tuple[str, Reproduction]] = {}  # by tab, with the answer's owner
+        self._instead: dict[str, Fragment | str] = {}
 
     def show(self, request: gr.Request, message_id: Any, view: View | None) -> Fragment | str:
         """The dialog; "" if there is no such answer or no receipt of it. What runs for the tab's last one ends."""
-        self._running.pop(tab_of(request), None)
-        path = self._path(message_id, view)
-        return _dialog(request_language(request), path, _page_address(request)) if path else ""
+        path, tab = self._path(message_id, view), tab_of(request)
+        dialog = _dialog(request_language(request), path, _page_address(request)) if path else ""
+        if self._running.pop(tab, None) is not None:
+            self._instead[tab] = dialog
+        return dialog
 
     async def reproduce(self, request: gr.Request, message_id: Any, view: View | None) -> AsyncIterator[Fragment | str]:
         """The dialog while the answer is made again, then with what came out."""
@@ -74,11 +77,13 @@ class ReceiptHandlers:
         try:
             while not run.has_ended:
                 if self._running.get(tab) is not running:
+                    yield self._instead.pop(tab, "")  # the page shows the last thing that it was given
                     return
                 yield _dialog(language, path, url, say(language, "reproducing"), "running")
                 await asyncio.sleep(_LOOK_S)
         finally:
             run.stop()
+            self._instead.pop(tab, None)
             if self._running.get(tab) is running:
                 del self._running[tab]
             self._allowance.spend(guest, run.num_tokens)
