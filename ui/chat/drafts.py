@@ -31,6 +31,7 @@ class DraftFile:
 class _Draft:
     files: tuple[DraftFile, ...] = ()
     refusals: list[FileRefused] = field(default_factory=list)
+    aside: tuple[DraftFile, ...] | None = None
 
 
 class Drafts:
@@ -79,6 +80,20 @@ class Drafts:
             self._find(owner, draft_id).files = tuple(map(DraftFile, attachments))
             self._tidy(owner, draft_id)
 
+    def set_aside(self, owner: str, draft_id: str, attachments: Iterable[Attachment]) -> None:
+        """These files are in the draft while an earlier question is edited; what was there waits for that to end."""
+        with self._lock:
+            draft = self._find(owner, draft_id)
+            draft.aside = draft.files if draft.aside is None else draft.aside
+            draft.files = tuple(map(DraftFile, attachments))
+
+    def bring_back(self, owner: str, draft_id: str) -> None:
+        """What was set aside is in the draft, or else nothing: it was sent, or will not be."""
+        with self._lock:
+            draft = self._find(owner, draft_id)
+            draft.files, draft.aside = draft.aside or (), None
+            self._tidy(owner, draft_id)
+
     def remove(self, owner: str, draft_id: str, file_id: str) -> None:
         """Takes a file out; does nothing if it is not there."""
         with self._lock:
@@ -120,5 +135,5 @@ class Drafts:
 
     def _tidy(self, owner: str, draft_id: str) -> None:
         draft = self._drafts[(owner, draft_id)]
-        if not draft.files and not draft.refusals:
+        if not draft.files and not draft.refusals and draft.aside is None:
             del self._drafts[(owner, draft_id)]

@@ -108,7 +108,7 @@ class FileHandlers:
         if action == "remove":
             self.drafts.remove(view.owner, draft_id, str(target))
         elif action in ("edit", "cancel"):
-            self._fill_from(view, draft_id, target, is_emptied=action == "cancel")
+            self._edit(view, draft_id, target, is_over=action == "cancel")
         elif action == "lost":
             for name in str(target).split("\n")[:10]:
                 self.drafts.refuse(view.owner, draft_id, FileRefused("lost", clean_name(name)))
@@ -174,12 +174,16 @@ class FileHandlers:
                 self._counts.popitem(last=False)
         return self._counts[key]
 
-    def _fill_from(self, view: View, draft_id: str, message_id: Any, *, is_emptied: bool) -> None:
+    def _edit(self, view: View, draft_id: str, message_id: Any, *, is_over: bool) -> None:
         """The files of a question that is being edited; an answer has none, and leaves those of the composer alone."""
         conversation = shown_conversation(self._conversations, view)
         message = conversation.find(message_id) if conversation is not None and is_id(message_id) else None
-        if message is not None and message.role == "user":
-            self.drafts.replace(view.owner, draft_id, () if is_emptied else message.attachments)
+        if message is None or message.role != "user":
+            return
+        if is_over:
+            self.drafts.bring_back(view.owner, draft_id)
+        else:
+            self.drafts.set_aside(view.owner, draft_id, message.attachments)
 
     def _find(self, target: str, draft: Any, view: View | None) -> Attachment | None:
         conversation = shown_conversation(self._conversations, view)

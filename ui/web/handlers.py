@@ -135,7 +135,8 @@ class Handlers:
     def ask(
         self, request: gr.Request, text: Any, edited_id: Any, draft: Any, view: View | None, *settings: Any
     ) -> tuple[Any, str, Any, Any]:
-        """Takes a question, or another wording of a message; returns the emptied box, no notice, no undo, no files.
+        """Takes a question, or another wording of a message; returns the emptied box, no notice, no undo, and the files
+        that wait for the next one.
 
         A refused text stays in the box, and its files with it.
         """
@@ -159,10 +160,12 @@ class Handlers:
             return gr.skip(), notice(language, refused), gr.skip(), chips
         except (Refused, InvalidSetting) as error:
             return gr.skip(), notice(request_language(request), error), gr.skip(), gr.skip()
-        if not files:
+        draft_id = read_draft(draft)[0]
+        if is_answer or not draft_id:
             return "", _NO_NOTICE, gr.update(visible=False), gr.skip()
-        self._files.drafts.replace(conversation.owner, read_draft(draft)[0])
-        return "", _NO_NOTICE, gr.update(visible=False), ""
+        self._files.drafts.bring_back(conversation.owner, draft_id)
+        chips = self._files.chips(request_language(request), conversation.owner, draft_id)
+        return "", _NO_NOTICE, gr.update(visible=False), chips
 
     def asking(self, key: str) -> Callable[..., tuple[str, Any]]:
         """A handler that asks the question with this key, in the page's language."""
