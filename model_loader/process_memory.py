@@ -14,8 +14,7 @@ def share_one_heap() -> None:
     glibc gives each thread one of many, as far as there are some left, and every answer is a thread: what is free in
     one heap is of no use to the others, and a page under traffic grows by megabytes an hour.
     """
-    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    _call_libc("mallopt", _M_ARENA_MAX, 1)
 
 
 def settle() -> None:
@@ -31,5 +30,10 @@ def settle() -> None:
 def trim() -> None:
     """Returns to the system what was let go and is still kept by Python's and the C library's allocators."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
+    _call_libc("malloc_trim", 0)
+
+
+def _call_libc(function: str, *arguments: int) -> None:
+    """Calls a function that glibc alone has; on Windows there is not even a library without a name."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        getattr(ctypes.CDLL(None), function)(*arguments)

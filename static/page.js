@@ -96,12 +96,12 @@
   function endEditing() {
     fillBox($("#box-edited_id textarea"), "");
     document.body.dataset.editing = "no";
+    files.change("cancel");
     fillBox(composer(), setAside);
     setAside = "";
   }
   function cancelEditing() {
     if (document.body.dataset.editing !== "yes") return;
-    files.change("cancel", $("#box-edited_id textarea").value);
     endEditing();
   }
 
@@ -374,7 +374,7 @@
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
     history.relist();
-    files.change(); // those of a tab that was loaded again
+    files.change(document.body.dataset.editing === "yes" ? "" : "cancel"); // those of a tab that was loaded again
     if (sendsWhenAttached) click("#send");
     sendsWhenAttached = false;
   }

@@ -5,6 +5,7 @@ Importing it imports neither torch nor gradio: `--help` is quick.
 
 import argparse
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -268,7 +269,7 @@ def _add_sharing_flags(parser: argparse.ArgumentParser) -> None:
 
 def _file(text: str) -> Path:
     """A path; a shell leaves the ~ of `--history=~/x.db` as it is."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def is_hosted(environment: Mapping[str, str]) -> bool:

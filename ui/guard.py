@@ -28,7 +28,8 @@ GET = frozenset({"GET", "HEAD"})
 POST = frozenset({"POST"})
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+-]+)+/?|/")
+_NAME_PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+-]+)+/?|/")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+)*")
 _ESCAPED_SLASH = re.compile(rb"%2[Ff]")
 _TRAVERSAL = re.compile(r"/\.{1,2}(?:/|$)")
@@ -42,9 +43,9 @@ class AllowedRoute:
 
     `origins` are other sites that may use it from a browser, each as in "https://x.example". `max_body_bytes` is asked
     for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
-    %2F stands for a slash, as model names have it. An answer of a route with `is_stream` goes on for as long as its
-    session does, which the path's end or the parameter `session_hash` names. `is_upload` brings a file: its body may
-    take longer to arrive, and few of them are on their way at once.
+    %2F stands for a slash, and with a colon, as model names have it. An answer of a route with `is_stream` goes on for
+    as long as its session does, which the path's end or the parameter `session_hash` names. `is_upload` brings a file:
+    its body may take longer to arrive, and few of them are on their way at once.
     """
 
     path: str
@@ -89,8 +90,8 @@ class GuardPolicy:
     """What may pass. Everything has a safe default; a front end adds its routes and its host names.
 
     `allowed_hosts` are names without a port, compared in lower case, beside the loopback names that always pass;
-    `*.x.y` allows every name below x.y, and `*` every name, where a key protects what no name can. `frame_ancestors`
-    are origins that may show the page in a frame.
+    `*.x.y` allows every name below x.y, and `*` every name, where a key or a login protects what no name can.
+    `frame_ancestors` are origins that may show the page in a frame.
     `trusted_proxy` says that a proxy of ours sets the X-Forwarded headers; otherwise they are taken away.
     `tunnel` gives the host name of the public link while there is one.
     Refusals are plain text; for paths that begin with `api_prefix` they are error bodies of OpenAI's form.
@@ -265,9 +266,11 @@ class Guard:
     def _routes(self, scope: Scope) -> list[AllowedRoute]:
         """The routes of the path; none where it is unknown or is written in a roundabout way."""
         path = scope["path"]
-        if not _PATH.fullmatch(path) or _TRAVERSAL.search(path):
+        if _TRAVERSAL.search(path) or not _NAME_PATH.fullmatch(path):
             return []
-        return [route for route in self._policy.routes if route.matches(path, _raw(scope))]
+        is_plain = _PATH.fullmatch(path) is not None  # Windows takes what is before a colon for a drive
+        meant = [route for route in self._policy.routes if is_plain or route.has_escaped_slash]
+        return [route for route in meant if route.matches(path, _raw(scope))]
 
     async def _read_body(self, scope: Scope, receive: Receive, route: AllowedRoute) -> bytes:
         """The whole body, read before the application runs, so that nothing parses what is too large or too slow."""

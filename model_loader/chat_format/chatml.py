@@ -24,8 +24,13 @@ END_OF_TEXT = "<|endoftext|>"
 THINK_START = "<think>"
 THINK_END = "</think>"
 
-_DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"<>]+)<\|im_end\|>")
+_DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)((?:(?!\{[{%])[^'\"<>])+)<\|im_end\|>")
 """What a template says when no system message is given, in Jinja's spelling: Qwen1.5, Qwen2, Qwen2.5, QwQ-Preview."""
+_DEFAULT_SYSTEMS = (
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are a helpful assistant.",
+)
+"""The same where it stands elsewhere in a template, in a variable for example."""
 _OPENS_THINKING = re.compile(r"<think>\\n['\"]")
 """In the end of the templates of QwQ, Qwen3-Thinking-2507 and Qwen3.5, in Jinja's spelling of a newline."""
 _THINKS_ON_REQUEST = "enable_thinking is true"
@@ -88,7 +93,10 @@ class ChatML:
         self.can_switch_thinking = self.think_start_id is not None and "enable_thinking" in chat_template
         self.thinks_by_default = not (self.can_switch_thinking and _THINKS_ON_REQUEST in template_end)
         default_system = _DEFAULT_SYSTEM.search(chat_template)
-        self.default_system = default_system[1].replace("\\\\", "\\") if default_system else ""
+        if default_system is not None:
+            self.default_system = default_system[1].replace("\\\\", "\\")
+        else:
+            self.default_system = next((each for each in _DEFAULT_SYSTEMS if each in chat_template), "")
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of plain text; control tokens in it are spelled out, half surrogate pairs become question marks."""

@@ -100,7 +100,7 @@ def attend(
         if segment.length == 1:
             # Query heads that share a key head stand where tokens would: the keys need not be repeated.
             part = functional.scaled_dot_product_attention(grouped[None, :, :, at], kv[:1], kv[1:], scale=scaling)
-            parts.append(part.view(1, num_heads, -1))
+            parts.append(part.reshape(1, num_heads, -1))
         else:
             mask = step.mask(segment, sliding_window, query)
             part = functional.scaled_dot_product_attention(

@@ -9,6 +9,8 @@ _ALONE_S = 0.5
 _FEWEST, _MOST = 8, 1024
 _FIRST_GUESS = 64
 _MOST_GROWTH = 4
+_LEAST_S = 1e-6
+"""Windows' clock ticks sixty times a second: a small model's steps take no time by it."""
 _SHARE_OF_NEW = 0.3
 
 
@@ -38,5 +40,5 @@ def _fitted(size: int, num_read: int, took_s: float, limit_s: float) -> int:
     """The size of pieces after one of `num_read` tokens: it grows after whole pieces only."""
     if num_read < size and took_s <= limit_s:
         return size
-    fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH)
+    fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH, _LEAST_S)
     return max(_FEWEST, min(_MOST, int(fitting)))

@@ -49,7 +49,7 @@ class Runner(Protocol):
         """Ends a sequence."""
 
     def forget(self) -> bool:
-        """Lets go of what is kept of ended sequences; says whether there was anything."""
+        """Lets go of what is kept of ended sequences; says whether it is worth computing a failed step again."""
 
     def close(self) -> None:
         """Lets go of all memory and leaves the model as it was."""

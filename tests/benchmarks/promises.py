@@ -56,7 +56,7 @@ PROMISES = {
     "too_large_ms": Promise("P5", "a body over the limit is refused", "ms", 50),
     "probe_p99_ms": Promise("P6", "the smallest request during all of it (p99)", "ms", 50),
     "kb_per_session": Promise("P7", "memory for a session with 10 KB of chat", "KB", 60),
-    "growth_mb": Promise("P7", "mixed traffic: peak memory of the second half over the first's", "MB", 5),
+    "growth_mb": Promise("P7", "mixed traffic: least memory of the second half over the first's", "MB", 5),
     "growth_mb_per_h": Promise("P7", "mixed traffic: memory's slope", "MB/h", 5, minutes=60),
     "descriptors": Promise("P7", "descriptors afterwards, against before", "", 10),
     "threads": Promise("P7", "threads afterwards, against before", "", 2),

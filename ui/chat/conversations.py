@@ -6,6 +6,7 @@ answers twice a second by a thread; what the disk refuses is kept and tried agai
 `is_open` tells it.
 """
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -109,8 +110,7 @@ class Conversations:
             if conversation.owner != owner:
                 return None
             self._loaded[conversation_id] = self._loaded.pop(conversation_id)
-            self._renew(conversation)
-            return conversation
+            return conversation if self._renew(conversation) else None
 
     def latest(self, owner: str) -> Conversation | None:
         """The conversation that the owner used last, those in the trash left out."""
@@ -203,6 +203,8 @@ class Conversations:
         found = self.database.listing(owner, is_trash=True, limit=self.limits.max_conversations_per_owner)
         for one in found:
             self._delete(owner, one.record.id)
+        if found:
+            self.database.overwrite_deleted()
         return len(found)
 
     def delete_everything(self, owner: str) -> None:
@@ -237,12 +239,19 @@ class Conversations:
         is_over = self.database.num_bytes(owner) + sum(sizes) > limits.max_bytes_per_owner
         if is_over or self.database.num_bytes() + sum(sizes) > limits.max_bytes:
             raise Refused("history_full", limits.max_bytes_per_owner)
-        kept, now = [], time.time()
-        for record, messages in read():
-            keeps_date = limits.keeps_days is None and len(sizes) > 1  # otherwise it could be deleted as unused at once
-            used = min(record.used, now) if keeps_date else now
-            self.database.save(replace(record, owner=owner, used=used, deleted=None), messages)
-            kept.append(record.id)
+        kept: list[str] = []
+        now = time.time()
+        try:
+            for record, messages in read():
+                keeps_date = limits.keeps_days is None and len(sizes) > 1  # it could be deleted as unused at once
+                used = min(record.used, now) if keeps_date else now
+                kept.append(record.id)
+                self.database.save(replace(record, owner=owner, used=used, deleted=None), messages)
+        except BaseException:
+            for conversation_id in kept:
+                with contextlib.suppress(sqlite3.Error):
+                    self.database.delete(owner, conversation_id)
+            raise
         return kept
 
     # Settings with a name
@@ -333,14 +342,21 @@ class Conversations:
         self._keep_loaded(conversation)
         return conversation
 
-    def _renew(self, conversation: Conversation) -> None:
-        """Looks whether another process has written it."""
+    def _renew(self, conversation: Conversation) -> bool:
+        """Looks whether another process has written it; False if it is gone, deleted there or as too old."""
         known = conversation.record.revision
-        if known and conversation.id not in self._unsaved and self.database.revision(conversation.id) > known:
-            record = self.database.find(conversation.owner, conversation.id)
-            if record is not None:
-                messages = self.database.messages(conversation.id)
-                conversation.renew(with_known_heads(record, messages), messages)
+        if not known or conversation.id in self._unsaved:
+            return True
+        revision = self.database.revision(conversation.id)
+        if not revision:
+            conversation.let_go()
+            self._forget(conversation.id)
+            return False
+        record = self.database.find(conversation.owner, conversation.id) if revision > known else None
+        if record is not None:
+            messages = self.database.messages(conversation.id)
+            conversation.renew(with_known_heads(record, messages), messages)
+        return True
 
     def _keep_loaded(self, conversation: Conversation) -> None:
         self._loaded[conversation.id] = conversation

@@ -8,6 +8,7 @@ refused. `Database.in_memory()` is the same without a file. It knows no limits, 
 import contextlib
 import json
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -63,11 +64,25 @@ _SCHEMA = """
     END;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-MIGRATIONS: tuple[str, ...] = (_SCHEMA, attachment_rows.SCHEMA)
+_ONE_TRIGGER = """
+    DROP TRIGGER message_was;
+    DROP TRIGGER message_is;
+    UPDATE messages SET state = 'interrupted' WHERE state = 'streaming';
+    INSERT INTO words (words) VALUES ('rebuild');
+    CREATE TRIGGER message_changed AFTER UPDATE ON messages BEGIN
+        INSERT INTO words (words, rowid, text)
+        SELECT 'delete', old.number, old.text WHERE old.state <> 'streaming';
+        INSERT INTO words (rowid, text) SELECT new.number, new.text WHERE new.state <> 'streaming';
+    END;
+"""
+"""Of two triggers SQLite ran the one that adds first: a text that was saved again was found no more."""
+MIGRATIONS: tuple[str, ...] = (_SCHEMA, attachment_rows.SCHEMA, _ONE_TRIGGER)
 """What makes version n + 1 of version n. Add to the end; never change one that has been in a release."""
 _BUSY_S = 5.0
 _CRASHED_AFTER_S = 60.0
 _TRIGRAM = 3
+_MERGED_PAGES = 500
+"""Of an index of words, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class Database:
         """
         self.place = place
         self.set_aside: Path | None = None
-        self._write_lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._write_lock, self._read_lock, self._search_lock = threading.RLock(), threading.RLock(), threading.RLock()
         if place is not None:
             _make_private(place)
         try:
@@ -128,12 +143,13 @@ class Database:
                 _make_private(place)
                 self._writing = self._open()
             self._reading = self._writing if place is None else _connect(place)
+            self._searching = self._writing if place is None else _connect(place)
         except (sqlite3.Error, OSError) as error:
             raise InvalidSetting(
                 f"--history {place}: {error}. Give a file in a folder that can be written to, or use --no-history."
             ) from None
         if place is None:
-            self._read_lock = self._write_lock
+            self._read_lock = self._search_lock = self._write_lock
 
     @classmethod
     def in_memory(cls) -> "Database":
@@ -175,6 +191,17 @@ class Database:
         with self._write() as connection:
             connection.execute("DELETE FROM conversations WHERE owner = ?", (owner,))
             connection.execute("DELETE FROM presets WHERE owner = ?", (owner,))
+        self.overwrite_deleted()
+
+    def overwrite_deleted(self) -> None:
+        """Overwrites what was deleted: in the indexes of words as well, which else only mark it, and in the log."""
+        for index in ("words", "attached_words"):
+            step, num_changes = -_MERGED_PAGES, 2
+            while num_changes >= 2:  # as SQLite's manual has it; between the steps others may write
+                with self._write() as connection:
+                    before = connection.total_changes
+                    connection.execute(f"INSERT INTO {index} ({index}, rank) VALUES ('merge', ?)", (step,))
+                    step, num_changes = _MERGED_PAGES, connection.total_changes - before
         with self._write_lock, contextlib.suppress(sqlite3.OperationalError):  # a reader is in the way: later
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -186,6 +213,8 @@ class Database:
             if unused_since is not None:
                 old = "DELETE FROM conversations WHERE used < ? AND is_pinned = 0"
                 number += connection.execute(old, (unused_since,)).rowcount
+        if number:
+            self.overwrite_deleted()
         return int(number)
 
     def save_preset(self, owner: str, name: str, settings: Settings | None) -> None:
@@ -232,7 +261,7 @@ class Database:
             return self.listing(owner, is_trash=is_trash, limit=limit)
         state = f"owner = ? AND deleted IS {'NOT ' * is_trash}NULL"
         titled = " AND ".join(["title LIKE ? ESCAPE '\\'"] * len(words))
-        by_title = self._read(
+        by_title = self._look_for(
             f"SELECT {RECORD_COLUMNS} FROM conversations WHERE {state} AND {titled} "
             "ORDER BY is_pinned DESC, used DESC LIMIT ?",
             (owner, *map(_like, words), limit),
@@ -273,9 +302,10 @@ class Database:
 
     def close(self) -> None:
         """Closes the file in order. May be called twice."""
-        with self._write_lock, self._read_lock:
+        with self._write_lock, self._read_lock, self._search_lock:
             with contextlib.suppress(sqlite3.Error):
                 self._writing.execute("DELETE FROM facts WHERE name = 'open'")
+            self._searching.close()
             self._reading.close()
             self._writing.close()
 
@@ -302,11 +332,11 @@ class Database:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
-            connection.execute(
-                "UPDATE messages SET state = 'interrupted' WHERE state = 'streaming' AND conversation_id IN "
-                "(SELECT id FROM conversations WHERE used < ?)",
-                (time.time() - _CRASHED_AFTER_S,),
-            )
+        connection.execute(
+            "UPDATE messages SET state = 'interrupted' WHERE state = 'streaming' AND conversation_id IN "
+            "(SELECT id FROM conversations WHERE used < ?)",
+            (time.time() - _CRASHED_AFTER_S,),  # another program may be writing it
+        )
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('open', ?)", (str(os.getpid()),))
 
     def _search_in(
@@ -316,7 +346,7 @@ class Database:
         words are no longer) are too short for the index and are looked for in every text."""
         long = [word for word in words if len(word) >= _TRIGRAM]
         short = [word for word in words if len(word) < _TRIGRAM]
-        conditions, values = [state], [*[words[0]] * place.shown.count("?"), owner]
+        conditions, values = [state], [owner]
         source = place.table
         if long:
             source = f"{place.index} JOIN {place.table} ON {place.table}.number = {place.index}.rowid"
@@ -324,13 +354,16 @@ class Database:
             values.append(" AND ".join('"' + word.replace('"', '""') + '"' for word in long))
         conditions += [f"{place.text} LIKE ? ESCAPE '\\'"] * len(short)
         values += map(_like, short)
-        rows = self._read(
-            f"SELECT conversation_id, {place.shown} FROM {source} {place.joins} "
+        rows = self._look_for(
+            f"SELECT conversation_id, min({place.table}.number) FROM {source} {place.joins} "
             f"JOIN conversations ON conversations.id = conversation_id WHERE {' AND '.join(conditions)} "
             "GROUP BY conversation_id ORDER BY used DESC LIMIT ?",
             (*values, limit),
         )
-        return [(conversation_id, _around(text, words[0])) for conversation_id, text in rows]
+        shown = f"SELECT {place.shown} FROM {place.table} WHERE number = ?"
+        in_text = [words[0]] * place.shown.count("?")
+        texts = {id_: self._look_for(shown, (*in_text, number)) for id_, number in rows}
+        return [(id_, _around(found[0][0], words[0])) for id_, found in texts.items() if found]
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -347,6 +380,11 @@ class Database:
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._read_lock:
             return self._reading.execute(query, values).fetchall()
+
+    def _look_for(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """As `_read`, for what may take seconds: nobody else waits for it."""
+        with self._search_lock:
+            return self._searching.execute(query, values).fetchall()
 
 
 def _connect(place: Path | None) -> sqlite3.Connection:
@@ -388,6 +426,7 @@ def _like(word: str) -> str:
 
 def _around(text: str, word: str) -> str:
     """Some characters before and after a word, on one line."""
-    at = max(0, text.casefold().find(word.casefold()))
+    found = re.search(re.escape(word), text, re.IGNORECASE)
+    at = found.start() if found else 0
     start = max(0, at - 30)
     return ("…" if start else "") + " ".join(text[start : at + len(word) + 60].split())

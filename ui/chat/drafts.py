@@ -87,11 +87,12 @@ class Drafts:
             draft.aside = draft.files if draft.aside is None else draft.aside
             draft.files = tuple(map(DraftFile, attachments))
 
-    def bring_back(self, owner: str, draft_id: str) -> None:
-        """What was set aside is in the draft, or else nothing: it was sent, or will not be."""
+    def bring_back(self, owner: str, draft_id: str, *, is_sent: bool = False) -> None:
+        """What was set aside is in the draft again; if nothing was, it stays as it is, or is empty once it is sent."""
         with self._lock:
             draft = self._find(owner, draft_id)
-            draft.files, draft.aside = draft.aside or (), None
+            if draft.aside is not None or is_sent:
+                draft.files, draft.aside = draft.aside or (), None
             self._tidy(owner, draft_id)
 
     def remove(self, owner: str, draft_id: str, file_id: str) -> None:

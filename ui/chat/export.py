@@ -9,6 +9,7 @@ import io
 import json
 import re
 import time
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -128,9 +129,9 @@ def file_name(title: str, ending: str) -> str:
 
 
 def slug(title: str) -> str:
-    """Letters and digits of a title in any script, joined by single dashes; "conversation" if there are none."""
-    words = re.findall(r"[^\W_]+", title)
-    short = "-".join(words)[:_MAX_NAME_CHARS].rstrip("-")
+    """Letters with their marks and digits of a title, joined by single dashes; "conversation" if there are none."""
+    kept = (each if each.isalnum() or unicodedata.category(each).startswith("M") else " " for each in title)
+    short = "-".join("".join(kept).split())[:_MAX_NAME_CHARS].rstrip("-")
     return short or "conversation"
 
 

@@ -36,7 +36,7 @@ class LoopLimits:
 _ANY_LENGTH = 10**9
 PROSE = LoopLimits(((12, 30), (40, 8), (160, 5), (_ANY_LENGTH, 3)), min_chars=160)
 CODE = LoopLimits(((200, 60), (_ANY_LENGTH, 12)), min_chars=4_000)
-"""In code and tables equal lines are usual: zeros, separators, test data."""
+"""In code, tables and formulas equal lines are usual: zeros, separators, test data."""
 
 _CJK = r"\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af"
 _UNIT = re.compile(
@@ -72,7 +72,7 @@ class LoopWatch:
         self._run = 0  # how many units have been equal to those a period earlier
         self._fence = ""
         self._is_line_start = self._opens_next = True
-        self._is_table = False
+        self._is_table = self._is_formula = False
         self._line: int | None = 0  # where the line begins, until its first unit has taken it
 
     def feed(self, text: str) -> None:
@@ -100,6 +100,8 @@ class LoopWatch:
             if found is None:
                 return
             at = found.end()
+            if found[0] == "$$":
+                self._is_formula = not self._is_formula
             if found.lastgroup != "line":
                 self._add(found[0], self._position + found.start())
             if found[0][0] == "\n":
@@ -112,7 +114,12 @@ class LoopWatch:
         fence = _FENCE.match(text, at)
         if fence and (not self._fence or fence[1].startswith(self._fence)):
             self._fence = "" if self._fence else fence[1]
-        self._is_table = text[at : at + 40].lstrip(" \t").startswith("|")
+        head = text[at : at + 40]
+        self._is_table = head.lstrip(" \t").startswith("|") or " | " in head.partition("\n")[0]
+        if not head.partition("\n")[0].strip() or head.startswith("\\]"):
+            self._is_formula = False
+        elif head.startswith("\\["):
+            self._is_formula = True
         number = None if self._fence else _LIST_NUMBER.match(text, at)
         return number.end() if number else at
 
@@ -138,7 +145,7 @@ class LoopWatch:
 
     def _judge(self, at: int, end: int) -> None:
         first_repeated = at - self._run + 1
-        limits = self._code if self._fence or self._is_table else self._prose
+        limits = self._code if self._fence or self._is_table or self._is_formula else self._prose
         repeated_chars = end - self._starts[first_repeated]
         if repeated_chars < limits.min_chars:
             return

@@ -36,6 +36,9 @@ ImportReason = Literal[
 _MAX_JSON_BYTES = 24 * 2**20
 _MAX_MESSAGES = 50_000
 _MAX_ENTRIES = 50_000
+_ENTRY_SIGN = b"PK\1\2"
+_MAX_SIGNS = 2 * _MAX_ENTRIES
+"""The sign may also stand in what is packed."""
 _MAX_TEXT_CHARS = 2**20
 _MAX_TITLE_CHARS = 80
 _MAX_SHORT_CHARS = 4_000
@@ -79,6 +82,8 @@ def read_file(data: bytes) -> Iterator[Tree]:
 
 def _read_zip(data: bytes) -> Iterator[Tree]:
     left, is_empty = MAX_UNPACKED_BYTES, True
+    if data.count(_ENTRY_SIGN) > _MAX_SIGNS:  # before anything is made of each
+        raise ImportRefused("too_many", limit=f"{_MAX_ENTRIES:,}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -102,7 +107,12 @@ def _read_zip(data: bytes) -> Iterator[Tree]:
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
-    """At most `limit` bytes are ever unpacked, whatever the archive says of itself."""
+    """At most `limit` bytes are ever unpacked, whatever the archive says of itself.
+
+    Python unpacks other methods than these two in pieces of any size.
+    """
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError
     with archive.open(entry) as packed:
         content = packed.read(limit + 1)
     if len(content) > limit:

@@ -14,6 +14,7 @@ from model_loader.engine.request import SAMPLING_RANGES
 from ui.chat.attachment import Attachment
 from ui.chat.conversation import ConversationRecord, Settings
 from ui.chat.message import MessageState, StoredMessage, StoredRole, read_facts
+from ui.chat.script_watch import AnswerLanguage
 
 RECORD_COLUMNS = (
     "id, owner, title, is_pinned, created, used, deleted, head, put_away_head, settings, num_bytes, revision"
@@ -100,6 +101,8 @@ def read_settings(text: Any) -> Settings:
         "stop": isinstance(values.get("stop"), list) and all(isinstance(each, str) for each in values["stop"]),
         "prefill": isinstance(values.get("prefill"), str),
         "thinking": isinstance(values.get("thinking"), bool),
+        "language": values.get("language") in get_args(AnswerLanguage),
+        "stops_loops": isinstance(values.get("stops_loops"), bool),
     }
     return Settings.read({name: value for name, value in values.items() if checks.get(name, False)})
 

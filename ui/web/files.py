@@ -175,12 +175,10 @@ class FileHandlers:
         return self._counts[key]
 
     def _edit(self, view: View, draft_id: str, message_id: Any, *, is_over: bool) -> None:
-        """The files of a question that is being edited; an answer has none, and leaves those of the composer alone."""
+        """The files of a question while it is edited; an answer has none, and leaves those of the composer alone."""
         conversation = shown_conversation(self._conversations, view)
         message = conversation.find(message_id) if conversation is not None and is_id(message_id) else None
-        if message is None or message.role != "user":
-            return
-        if is_over:
+        if is_over or message is None or message.role != "user":
             self.drafts.bring_back(view.owner, draft_id)
         else:
             self.drafts.set_aside(view.owner, draft_id, message.attachments)

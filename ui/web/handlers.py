@@ -154,6 +154,7 @@ class Handlers:
                 self._answers.edit(conversation, edited_id, text, None if is_answer else files)
             else:
                 self._answers.ask(conversation, text, files)
+            self._take_out_of_trash(conversation)
         except FileRefused as refused:
             language, draft_id = request_language(request), read_draft(draft)[0]
             chips = self._files.chips(language, conversation.owner, draft_id)
@@ -163,7 +164,7 @@ class Handlers:
         draft_id = read_draft(draft)[0]
         if is_answer or not draft_id:
             return "", _NO_NOTICE, gr.update(visible=False), gr.skip()
-        self._files.drafts.bring_back(conversation.owner, draft_id)
+        self._files.drafts.bring_back(conversation.owner, draft_id, is_sent=True)
         chips = self._files.chips(request_language(request), conversation.owner, draft_id)
         return "", _NO_NOTICE, gr.update(visible=False), chips
 
@@ -184,10 +185,11 @@ class Handlers:
 
     def act(
         self, request: gr.Request, action: Any, message_id: Any, draft: Any, view: View | None, *settings: Any
-    ) -> tuple[Any, Any, Any, str, Any, Any]:
+    ) -> tuple[Any, Any, Any, str, Any, Any, Any]:
         """Does what a button of a message says.
 
-        Returns what `attach` does, the box and its files; nothing but a notice if it cannot be done.
+        Returns what `attach` does, the box and its files, and whose settings the panel shows; nothing but a notice if
+        it cannot be done.
         """
         nothing = gr.skip()
         try:
@@ -196,10 +198,13 @@ class Handlers:
             self._keep(conversation, settings)
             if action == "branch":
                 copied = self._conversations.branch(conversation, message_id)
-                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing
+                is_shown = bool(settings) and settings[0] == conversation.id
+                filled_for = copied.id if is_shown else nothing  # the copy has the same settings
+                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing, filled_for
             if action == "take-back":
                 text, files = self._take_back(conversation, draft, request)
-                return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, text, files
+                undo = gr.update(visible=conversation.can_bring_back)
+                return nothing, nothing, undo, _NO_NOTICE, text, files, nothing
             if action == "again":
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
@@ -213,8 +218,11 @@ class Handlers:
                 self._check_idle(conversation)
                 conversation.choose(message_id)
         except (Refused, InvalidSetting) as error:
-            return nothing, nothing, nothing, notice(request_language(request), error), nothing, nothing
-        return nothing, nothing, gr.update(visible=conversation.can_bring_back), _NO_NOTICE, nothing, nothing
+            return nothing, nothing, nothing, notice(request_language(request), error), nothing, nothing, nothing
+        if self._answers.running(conversation.id) is not None:
+            self._take_out_of_trash(conversation)
+        undo = gr.update(visible=conversation.can_bring_back)
+        return nothing, nothing, undo, _NO_NOTICE, nothing, nothing, nothing
 
     # Looking
 
@@ -326,12 +334,15 @@ class Handlers:
         return shown_conversation(self._conversations, view)
 
     def _to_be_asked_in(self, view: View | None, request: gr.Request) -> Conversation:
-        """The conversation that the tab shows, whoever the guest is; another tab may have put it into the trash."""
+        """The conversation that the tab shows, whoever the guest is that asks in it."""
         conversation = self._checked(view)
         self._allowance.know(conversation.owner, guest_in(request))
+        return conversation
+
+    def _take_out_of_trash(self, conversation: Conversation) -> None:
+        """Another tab may have put it there; who goes on in it wants to keep it."""
         if conversation.record.deleted is not None:
             self._conversations.restore(conversation)
-        return conversation
 
     def _checked(self, view: View | None) -> Conversation:
         return checked_conversation(self._conversations, view)

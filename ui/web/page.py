@@ -347,7 +347,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     acted = parts.triggers["act"].click(
         handlers.act,
         [parts.action, parts.message_id, parts.files["draft"], *view_and_settings],
-        [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box, parts.chips],
+        [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box, parts.chips, parts.filled_for],
         **LIGHT,
     )
     _show(acted, parts, handlers)

@@ -75,12 +75,12 @@ class ReceiptHandlers:
         assert view is not None
         running = self._running[tab] = (view.owner, run)
         try:
-            while not run.has_ended:
-                if self._running.get(tab) is not running:
-                    yield self._instead.pop(tab, "")  # the page shows the last thing that it was given
-                    return
+            while not run.has_ended and self._running.get(tab) is running:
                 yield _dialog(language, path, url, say(language, "reproducing"), "running")
                 await asyncio.sleep(_LOOK_S)
+            if self._running.get(tab) is not running:
+                yield self._instead.pop(tab, "")  # the page shows the last thing that it was given
+                return
         finally:
             run.stop()
             self._instead.pop(tab, None)

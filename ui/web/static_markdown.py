@@ -69,7 +69,7 @@ _ITEM = re.compile(r"([ \t]*)([-+*]|\d{1,9}[.)])([ \t]+)")
 def to_html(text: str, deadline: float) -> str:
     """The text as safe HTML. After `deadline`, by `time.monotonic`, source is shown for what is left."""
     kept: list[str] = []
-    made = [_block(source, deadline, kept) for source in _blocks(_set_aside(text, kept))]
+    made = [_block(source, deadline, kept) for source in _blocks(_set_aside(text, deadline, kept))]
     return strip_marks("\n".join(made))
 
 
@@ -78,11 +78,12 @@ def as_source(text: str) -> str:
     return f'<pre class="source">{html.escape(text)}</pre>'
 
 
-def _set_aside(text: str, kept: list[str]) -> str:
+def _set_aside(text: str, deadline: float, kept: list[str]) -> str:
     """Markdown for the whole message with code and formulas replaced by their numbers."""
     text = text.replace(_OPEN, "").replace(_CLOSE, "")
     pieces = [
-        _code(piece, kept) if is_code else _prose(piece, kept) for is_code, piece in split_blocks(normalise(text))
+        _code(piece, kept) if is_code else _prose(piece, deadline, kept)
+        for is_code, piece in split_blocks(normalise(text))
     ]
     return "".join(pieces)
 
@@ -125,8 +126,8 @@ def _code_block(text: str, language: str) -> str:
     return f'<div class="code">{label}<pre><code>{html.escape(strip_marks(text))}</code></pre></div>'
 
 
-def _prose(piece: str, kept: list[str]) -> str:
-    piece = _FORMULA.sub(lambda found: _keep(_formula(found), kept), piece)
+def _prose(piece: str, deadline: float, kept: list[str]) -> str:
+    piece = _FORMULA.sub(lambda found: _keep(_formula(found, deadline), kept), piece)
     if "`" in piece:
         piece = _CODE_SPAN.sub(lambda found: _keep(_span(found[2]), kept), piece)
     piece = _NOTE_LINK.sub(r"\1", piece)
@@ -136,10 +137,10 @@ def _prose(piece: str, kept: list[str]) -> str:
     return _MATH_SIGN.sub(lambda found: f"&#{ord(found[1])};", piece).translate(_SIGNS)
 
 
-def _formula(found: re.Match[str]) -> str:
+def _formula(found: re.Match[str], deadline: float) -> str:
     is_display = found["opener"] in ("$$", "\\[")
     source = found["source"]
-    made = to_mathml(source, display=is_display)
+    made = to_mathml(source, display=is_display) if time.monotonic() < deadline else None
     if made is not None:
         return f'<span class="display">{made}</span>' if is_display else made
     return f'<code class="formula">{html.escape(found["opener"] + source + found["closer"])}</code>'

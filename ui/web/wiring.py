@@ -1,10 +1,9 @@
 """What every part of the page shares: translated labels, how events are sent, and who sent one."""
 
-import contextlib
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import gradio as gr
+from starlette.requests import cookie_parser
 
 from ui.web.strings import LANGUAGES, Language, language_of, static_strings
 
@@ -24,9 +23,6 @@ def tab_of(request: gr.Request) -> str:
 
 def request_language(request: gr.Request) -> Language:
     """The language of the page that sent an event: the one chosen there, or else the browser's."""
-    cookies = SimpleCookie()
-    with contextlib.suppress(CookieError):
-        cookies.load(request.headers.get("cookie") or "")
-    chosen = cookies.get(LANGUAGE_COOKIE)
-    known = next((language for language in LANGUAGES if chosen is not None and chosen.value == language), None)
+    chosen = cookie_parser(request.headers.get("cookie") or "").get(LANGUAGE_COOKIE)
+    known = next((language for language in LANGUAGES if chosen == language), None)
     return known or language_of(request.headers.get("accept-language"))

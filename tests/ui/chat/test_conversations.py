@@ -280,3 +280,13 @@ def test_named_settings_belong_to_their_owner() -> None:
     assert store.presets(ALICE) == {}
     with pytest.raises(Refused, match="empty"):
         store.save_preset(ALICE, " ", Settings())
+
+
+def test_what_was_deleted_elsewhere_or_as_too_old_is_gone_here_as_well() -> None:
+    store = Conversations(never_open)
+    conversation = store.create(ALICE)
+    conversation.add_user("q")
+    store.save(conversation)
+    store.database.expire(time.time() + 60, 0.0)
+    assert store.find(ALICE, conversation.id) is None
+    assert store.listing(ALICE) == []

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from model_loader.events import Usage
 from tests.ui.chat.kill_target import Acknowledged, read_acknowledged
 from ui.chat import database as database_module
 from ui.chat.conversation import Conversation, ConversationRecord, Settings
-from ui.chat.database import Database
+from ui.chat.database import MIGRATIONS, Database
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.receipt import Receipt
 
@@ -280,3 +280,65 @@ def check_nothing_is_missing(place: Path, acknowledged: Acknowledged) -> None:
         assert len(found.text) >= length
         assert found.state != "streaming"
     database.close()
+
+
+def test_every_setting_survives_the_disk(place: Path) -> None:
+    settings = Settings("Be brief.", {"temperature": 0.1, "seed": 5}, ("END",), "Sure: ", True, "ja", False)
+    assert all(getattr(settings, each.name) != each.default for each in fields(Settings))
+    database = Database(place)
+    conversation = Conversation(ALICE)
+    conversation.settings = settings
+    conversation.add_user("q")
+    changes = conversation.unsaved()
+    assert changes is not None
+    database.save(changes.record, changes.messages)
+    database.save_preset(ALICE, "mine", settings)
+    found = database.find(ALICE, conversation.id)
+    assert found is not None
+    assert found.settings == settings
+    assert database.presets(ALICE) == {"mine": settings}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_text_that_is_saved_again_is_found(place: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = StoredMessage("user", "a needle")
+    record = ConversationRecord(new_id(), ALICE, "t", head=message.id)
+    with monkeypatch.context() as older:
+        older.setattr(database_module, "MIGRATIONS", MIGRATIONS[:version])
+        database = Database(place)
+        database.save(record, [message])
+        database.save(record, [message])
+        database.close()
+    database = Database(place)
+    assert len(database.search(ALICE, "needle", is_trash=False, limit=9)) == 1
+    database.delete(ALICE, record.id)
+    assert database.search(ALICE, "needle", is_trash=False, limit=9) == []
+
+
+def test_nothing_of_deleted_words_is_left_in_the_index(place: Path) -> None:
+    database = Database(place)
+    keep(database, "zqxjkvbp and more")
+    database.delete_owner(ALICE)
+    left = b"".join(block for (block,) in database._writing.execute("SELECT block FROM words_data"))
+    assert b"zqx" not in left
+    assert b"kvb" not in left
+
+
+def test_an_answer_that_a_crash_cut_off_is_found_even_after_a_quick_restart(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = StoredMessage("assistant", "a needle", state="streaming")
+    crashed = Database(place)
+    crashed.save(ConversationRecord(new_id(), ALICE, "t", head=message.id, used=time.time()), [message])
+    Database(place).close()  # at once: another program might still be writing it
+    monkeypatch.setattr(database_module, "_CRASHED_AFTER_S", -1.0)
+    assert len(Database(place).search(ALICE, "needle", is_trash=False, limit=9)) == 1
+    crashed.close()
+
+
+def test_a_snippet_is_around_the_word_in_a_text_that_changes_its_length_in_lower_case() -> None:
+    database = Database.in_memory()
+    message = StoredMessage("user", "Straße " * 400 + "needle and more")
+    database.save(ConversationRecord(new_id(), ALICE, "t", head=message.id), [message])
+    (found,) = database.search(ALICE, "needle", is_trash=False, limit=9)
+    assert "needle" in found.snippet

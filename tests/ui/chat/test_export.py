@@ -39,6 +39,8 @@ def test_nothing_in_json_says_whose_it_is() -> None:
     [
         ("How do whales sleep?", "qwen-chat-How-do-whales-sleep.md"),
         ("东京有什么好玩的", "qwen-chat-东京有什么好玩的.md"),
+        ("วันนี้อากาศดี", "qwen-chat-วันนี้อากาศดี.md"),
+        ("नमस्ते दुनिया", "qwen-chat-नमस्ते-दुनिया.md"),
         ("../../etc/cron.d/x", "qwen-chat-etc-cron-d-x.md"),
         ("..\\..\\a\0b.", "qwen-chat-a-b.md"),
         ("CON", "qwen-chat-CON.md"),

@@ -135,3 +135,23 @@ def test_the_time_is_proportional_to_the_length() -> None:
             watch.feed(text[at : at + 3])
         watch.finish()
     assert time.thread_time() - began < 6
+
+
+MATRIX = "\\begin{pmatrix}\n" + "0 & 0 & 0 & 0 & 0 & 0 & 0 & 0 & 0 & 0 \\\\\n" * 10 + "\\end{pmatrix}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"The matrix:\n\n$$\n{MATRIX}$$\nis zero.",
+        f"The matrix: $${MATRIX}$$",
+        f"\\[\n{MATRIX}\\]\n",
+        "a | b | c\n---|---|---\n" + "0 | 0 | 0\n" * 40,
+    ],
+)
+def test_zeros_in_formulas_and_tables_are_no_loop(text: str) -> None:
+    assert loop_of(text) is None
+
+
+def test_a_lone_double_dollar_does_not_hide_a_loop() -> None:
+    assert loop_of("It costs $$ a lot.\n\n" + "And so it goes on and on. " * 40) is not None

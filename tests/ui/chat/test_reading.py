@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import sqlite3
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -188,9 +190,9 @@ def test_too_many_messages_and_too_large_files_are_refused(monkeypatch: pytest.M
     assert refusal_of(TEXT).reason == "too_large"
 
 
-def archive_of(files: dict[str, bytes]) -> bytes:
+def archive_of(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return packed.getvalue()
@@ -202,6 +204,22 @@ def test_an_archive_that_unpacks_without_end_is_given_up(monkeypatch: pytest.Mon
     assert (refused.reason, refused.file) == ("too_large", "bomb.json")
     monkeypatch.setattr(reading, "MAX_UNPACKED_BYTES", 2 * len(TEXT))
     assert refusal_of(archive_of({f"{number}.json": TEXT for number in range(3)})).file == "2.json"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_packed_in_a_way_without_bounds_is_refused(method: int) -> None:
+    bomb = archive_of({"bomb.json": b" " * 50_000_000}, method)
+    tracemalloc.start()
+    try:
+        assert refusal_of(bomb).reason == "archive"
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_of_too_many_entries_is_refused_before_they_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MAX_SIGNS", 3)
+    assert refusal_of(archive_of({f"{number}.json": TEXT for number in range(4)})).reason == "too_many"
 
 
 def test_names_in_an_archive_are_nothing_but_words() -> None:
@@ -258,6 +276,22 @@ def test_of_a_bad_archive_nothing_is_taken_in() -> None:
     conversations = store()
     with pytest.raises(ImportRefused):
         conversations.take_in(ALICE, lambda: read_file(archive_of({"a.json": TEXT, "b.json": b"[]"})))
+    assert conversations.listing(ALICE) == []
+
+
+def test_when_the_disk_is_full_in_the_middle_nothing_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversations = store()
+    save, left = conversations.database.save, [2]
+
+    def fill_up(*arguments: Any) -> int:
+        if not left[0]:
+            raise sqlite3.OperationalError("database or disk is full")
+        left[0] -= 1
+        return save(*arguments)
+
+    monkeypatch.setattr(conversations.database, "save", fill_up)
+    with pytest.raises(sqlite3.OperationalError):
+        conversations.take_in(ALICE, lambda: read_file(archive_of({f"{number}.json": TEXT for number in range(3)})))
     assert conversations.listing(ALICE) == []
 
 

@@ -208,7 +208,9 @@ def test_taking_back_a_turn_brings_its_files_back(desk: Desk) -> None:
     desk.send(b"apple,3", "prices.csv")
     desk.ask("cheapest?", 1)
     desk.finish()
-    *_rest, box, chips = desk.handlers.act(request_of("tab"), "take-back", "", f"{DRAFT} 0", desk.view, *SETTINGS)
+    *_rest, box, chips, _shown = desk.handlers.act(
+        request_of("tab"), "take-back", "", f"{DRAFT} 0", desk.view, *SETTINGS
+    )
     assert box == "cheapest?"
     assert "prices.csv" in chips
     assert desk.drafts.attachments(ALICE, DRAFT) == (CSV,)

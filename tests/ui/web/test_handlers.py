@@ -278,3 +278,36 @@ def test_too_many_open_conversations_are_refused_with_a_notice() -> None:
     assert attached == ""
     assert view.conversation_id == ""
     assert "is-too_many" in notice
+
+
+def test_the_panel_goes_on_with_a_branch_that_was_made_of_its_conversation() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab", panel(view, system="Be brief."))
+    desk.finish(view)
+    conversation = desk.conversations.find(ALICE, view.conversation_id)
+    assert conversation is not None
+    answer_id = conversation.path()[-1].id
+    settings = panel(view, system="Be brief.")
+    copied, *_rest, shown = desk.handlers.act(request_of("tab"), "branch", answer_id, "", view, *settings)
+    assert shown == copied.conversation_id != view.conversation_id
+    desk.ask("and now?", copied, "tab", (shown, *settings[1:]))
+    desk.finish(copied)
+    assert desk.model.prompts[-1][0].content == "Be brief."
+
+
+@pytest.mark.parametrize("action", ["choose", "keep", "nothing", "again"])
+def test_only_who_asks_takes_a_conversation_out_of_the_trash(action: str) -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    desk.ask("hello", view, "tab")
+    desk.finish(view)
+    conversation = desk.conversations.find(ALICE, view.conversation_id)
+    assert conversation is not None
+    desk.conversations.put_into_trash(conversation)
+    desk.model.script = Script(answer="yes", tokens_per_s=20)
+    desk.handlers.act(request_of("tab"), action, conversation.path()[-1].id, "", view, *SETTINGS)
+    desk.finish(view)
+    assert (conversation.record.deleted is None) is (action == "again")
+    desk.ask(" ", view, "tab")
+    assert (conversation.record.deleted is None) is (action == "again")

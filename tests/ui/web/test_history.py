@@ -194,7 +194,7 @@ def test_the_buttons_of_a_message(desk: Desk) -> None:
     def act(action: str, message_id: Any) -> tuple[Any, ...]:
         return desk.handlers.act(request_of("tab"), action, message_id, "", view, *SETTINGS)
 
-    *_rest, box, _files = act("take-back", "")
+    *_rest, box, _files, _shown = act("take-back", "")
     assert box == "second"
     assert [one.text for one in conversation.path()] == ["first", "yes"]
     desk.handlers.undo_clear(view)
