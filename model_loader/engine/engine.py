@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
 HANG_S = 30.0
-"""A step that takes longer has hung: a prompt is read in pieces of half a second."""
+"""A step that takes longer has hung: a prompt is read in pieces of a second."""
 _MAX_JOIN_S = 10.0
 
 

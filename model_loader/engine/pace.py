@@ -4,7 +4,7 @@ Both limits are times. The size of a piece follows from how long the last one of
 ends of prompts, are slower by the token and say little about larger ones.
 """
 
-_ALONE_S = 0.5
+_ALONE_S = 1.0
 """How long a piece of a prompt may take while nobody is answering."""
 _FEWEST, _MOST = 8, 1024
 _FIRST_GUESS = 64
