@@ -98,8 +98,8 @@ async def mixed_traffic(
     figures = {
         "growth_mb": samples.growth_mb(),
         "growth_mb_per_h": samples.growth_mb_per_h(),
-        "descriptors": abs(after[0] - before[0]),
-        "threads": abs(after[1] - before[1]),
+        "descriptors": after[0] - before[0],
+        "threads": after[1] - before[1],
         "server_errors": len(traffic.faults),
     }
     return figures, traffic

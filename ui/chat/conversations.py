@@ -82,6 +82,7 @@ class Conversations:
         self._lock, self._save_lock = threading.RLock(), threading.Lock()
         self._loaded: dict[str, Conversation] = {}  # in the order of their last use
         self._unsaved: dict[str, Conversation] = {}
+        self._has_deleted = False
         self._is_closed = threading.Event()
         self._saver: threading.Thread | None = None
 
@@ -203,8 +204,6 @@ class Conversations:
         found = self.database.listing(owner, is_trash=True, limit=self.limits.max_conversations_per_owner)
         for one in found:
             self._delete(owner, one.record.id)
-        if found:
-            self.database.overwrite_deleted()
         return len(found)
 
     def delete_everything(self, owner: str) -> None:
@@ -214,6 +213,7 @@ class Conversations:
                 conversation.let_go()
                 self._forget(conversation.id)
             self.database.delete_owner(owner)
+            self._has_deleted = True
 
     def trees(self, owner: str) -> Iterator[Tree]:
         """All of the owner's conversations that are not in the trash, in the order of the list, as they are saved."""
@@ -311,6 +311,8 @@ class Conversations:
         if self._saver is not None:
             self._saver.join(_SAVE_EVERY_S * 4)
         self.save_all()
+        with contextlib.suppress(sqlite3.Error):
+            self._overwrite_deleted()
         self.database.close()
 
     def _keep_saving(self) -> None:
@@ -318,6 +320,7 @@ class Conversations:
         while not self._is_closed.wait(_SAVE_EVERY_S):
             try:
                 self.save_all()
+                self._overwrite_deleted()
                 if time.monotonic() >= expires_at:
                     expires_at = time.monotonic() + _EXPIRE_EVERY_S
                     self._expire()
@@ -327,7 +330,14 @@ class Conversations:
     def _expire(self) -> None:
         now, days = time.time(), self.limits.keeps_days
         unused_since = None if days is None else now - days * _DAY_S
-        self.database.expire(unused_since, now - self.limits.trash_days * _DAY_S)
+        if self.database.expire(unused_since, now - self.limits.trash_days * _DAY_S):
+            self._has_deleted = True
+
+    def _overwrite_deleted(self) -> None:
+        """Not while a user waits for a click, and once for all that was deleted in the meantime."""
+        if self._has_deleted:
+            self._has_deleted = False
+            self.database.overwrite_deleted()
 
     def _note(self, conversation: Conversation) -> None:
         self._unsaved[conversation.id] = conversation
@@ -375,6 +385,7 @@ class Conversations:
                 loaded.let_go()
             self._forget(conversation_id)
             self.database.delete(owner, conversation_id)
+            self._has_deleted = True
 
     def _forget(self, conversation_id: str) -> None:
         self._loaded.pop(conversation_id, None)

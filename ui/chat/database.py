@@ -187,14 +187,16 @@ class Database:
             connection.execute("DELETE FROM conversations WHERE id = ? AND owner = ?", (conversation_id, owner))
 
     def delete_owner(self, owner: str) -> None:
-        """Deletes everything of an owner, for good, and overwrites where it was."""
+        """Deletes everything of an owner, for good."""
         with self._write() as connection:
             connection.execute("DELETE FROM conversations WHERE owner = ?", (owner,))
             connection.execute("DELETE FROM presets WHERE owner = ?", (owner,))
-        self.overwrite_deleted()
 
     def overwrite_deleted(self) -> None:
-        """Overwrites what was deleted: in the indexes of words as well, which else only mark it, and in the log."""
+        """Overwrites what was deleted: in the indexes of words as well, which else only mark it, and in the log.
+
+        It takes a while, in proportion to all that is kept.
+        """
         for index in ("words", "attached_words"):
             step, num_changes = -_MERGED_PAGES, 2
             while num_changes >= 2:  # as SQLite's manual has it; between the steps others may write
@@ -213,8 +215,6 @@ class Database:
             if unused_since is not None:
                 old = "DELETE FROM conversations WHERE used < ? AND is_pinned = 0"
                 number += connection.execute(old, (unused_since,)).rowcount
-        if number:
-            self.overwrite_deleted()
         return int(number)
 
     def save_preset(self, owner: str, name: str, settings: Settings | None) -> None:

@@ -97,9 +97,8 @@ class Handlers:
                 yield load_view(language, progress)
             await asyncio.sleep(_LOAD_LOOK_S)
         shown = self._tabs.shown_in(tab_of(request))  # the tab may have turned to another one meanwhile
-        conversation = self._conversations.find(view.owner, shown) if view is not None else None
-        conversation = conversation or self._conversation(view)
-        yield model_view(language, self._load, conversation)
+        view = View(view.owner, shown) if view is not None and shown else view
+        yield model_view(language, self._load, await asyncio.to_thread(self._conversation, view))
 
     async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
         """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""

@@ -290,3 +290,17 @@ def test_what_was_deleted_elsewhere_or_as_too_old_is_gone_here_as_well() -> None
     store.database.expire(time.time() + 60, 0.0)
     assert store.find(ALICE, conversation.id) is None
     assert store.listing(ALICE) == []
+
+
+def test_what_was_deleted_is_overwritten_soon(tmp_path: Path) -> None:
+    store = Conversations(never_open, database=Database(tmp_path / "history.db"))
+    store.start_saving()
+    conversation = store.create(ALICE)
+    conversation.add_user("zqxjkvbp")
+    store.save(conversation)
+    store.delete_everything(ALICE)
+    deadline = time.monotonic() + 10
+    while any(b"zqx" in file.read_bytes() for file in tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    store.close()

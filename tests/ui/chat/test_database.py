@@ -136,6 +136,7 @@ def test_deleted_words_are_found_no_more_and_are_not_left_in_the_file(place: Pat
     database = Database(place)
     keep(database, "unmistakable-secret")
     database.delete_owner(ALICE)
+    database.overwrite_deleted()
     assert database.search(ALICE, "unmistakable", is_trash=False, limit=9) == []
     database.close()
     assert b"unmistakable" not in b"".join(one.read_bytes() for one in place.parent.iterdir())
@@ -319,6 +320,7 @@ def test_nothing_of_deleted_words_is_left_in_the_index(place: Path) -> None:
     database = Database(place)
     keep(database, "zqxjkvbp and more")
     database.delete_owner(ALICE)
+    database.overwrite_deleted()
     left = b"".join(block for (block,) in database._writing.execute("SELECT block FROM words_data"))
     assert b"zqx" not in left
     assert b"kvb" not in left
