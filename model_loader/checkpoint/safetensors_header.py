@@ -99,10 +99,8 @@ def _read_tensors(file: Path) -> dict[str, dict[str, Any]]:
             header = json.loads(stream.read(header_bytes))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             for name, entry in tensors.items():
-                if (
-                    not all(map(_are_counts, (entry["shape"], entry["data_offsets"])))
-                    or len(entry["data_offsets"]) != 2
-                ):
+                shape, place = entry["shape"], entry["data_offsets"]
+                if not (_are_counts(shape) and _are_counts(place) and len(place) == 2):
                     raise ValueError(f"its header gives {name[:80]!r} no shape or place")
             data_end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
             expected, found = 8 + header_bytes + data_end, file.stat().st_size

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ui.chat.attachment import Attachment
 from ui.chat.conversation import Conversation, ConversationRecord, Settings, title_of_question
@@ -21,6 +21,7 @@ from ui.chat.export import Tree
 from ui.chat.message import StoredMessage, new_id
 from ui.chat.refusal import Refused
 from ui.chat.rows import with_known_heads
+from ui.chat.store_limits import IN_MEMORY_LIMITS, StoreLimits
 
 logger = logging.getLogger(__name__)
 
@@ -33,31 +34,6 @@ _FRESH_S = 60.0
 """An empty conversation is nowhere but in memory, and its tab needs a moment to say that it shows it."""
 _MAX_PRESETS = 100
 _MAX_NAME_CHARS = 80
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """How much is kept; the text of a message counts in bytes of UTF-8.
-
-    Attributes:
-        keeps_days: days after which a conversation that was not used is deleted; None keeps it.
-        trash_days: days after which a conversation in the trash is deleted for good.
-        drops_oldest: whether the oldest conversations make room for new ones; otherwise the user is told.
-    """
-
-    max_conversations_per_owner: int = 20_000
-    max_bytes: int = 8 * 2**30
-    max_bytes_per_owner: int = 2 * 2**30
-    max_conversation_bytes: int = 8 * 2**20
-    max_message_bytes: int = 64 * 2**10
-    keeps_days: float | None = None
-    trash_days: float = 30.0
-    drops_oldest: bool = False
-
-
-IN_MEMORY_LIMITS = StoreLimits(
-    max_conversations_per_owner=100, max_bytes=256 * 2**20, max_bytes_per_owner=32 * 2**20, drops_oldest=True
-)
 
 
 class Conversations:

@@ -8,7 +8,6 @@ refused. `Database.in_memory()` is the same without a file. It knows no limits, 
 import contextlib
 import json
 import os
-import re
 import secrets
 import sqlite3
 import threading
@@ -32,6 +31,7 @@ from ui.chat.rows import (
     read_settings,
     record_row,
 )
+from ui.chat.search import like, search_texts
 
 _SCHEMA = """
     CREATE TABLE conversations (
@@ -80,31 +80,8 @@ MIGRATIONS: tuple[str, ...] = (_SCHEMA, attachment_rows.SCHEMA, _ONE_TRIGGER)
 """What makes version n + 1 of version n. Add to the end; never change one that has been in a release."""
 _BUSY_S = 5.0
 _CRASHED_AFTER_S = 60.0
-_TRIGRAM = 3
 _MERGED_PAGES = 500
 """Of an index of words, at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Searched:
-    """Where words are looked for: a table, its index, what of a row is read and shown (? is the first word), and the
-    way to the row's message."""
-
-    table: str
-    index: str
-    text: str
-    shown: str
-    joins: str = ""
-
-
-_IN_MESSAGES = _Searched("messages", "words", "messages.text", "messages.text")
-_IN_FILES = _Searched(
-    "attachments",
-    "attached_words",
-    "attachments.name || ': ' || attachments.text",
-    "attachments.name || ': ' || substr(attachments.text, max(1, instr(lower(attachments.text), lower(?)) - 50), 300)",
-    "JOIN messages ON messages.id = message_id",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,14 +241,13 @@ class Database:
         by_title = self._look_for(
             f"SELECT {RECORD_COLUMNS} FROM conversations WHERE {state} AND {titled} "
             "ORDER BY is_pinned DESC, used DESC LIMIT ?",
-            (owner, *map(_like, words), limit),
+            (owner, *map(like, words), limit),
         )
         found = {row[0]: Found(read_record(row)) for row in by_title}
-        for place in (_IN_MESSAGES, _IN_FILES):
-            for conversation_id, snippet in self._search_in(place, owner, words, state, limit):
-                known = found.get(conversation_id)
-                if known is None and (record := self.find(owner, conversation_id)) is not None:
-                    found[conversation_id] = Found(record, snippet)
+        for conversation_id, snippet in search_texts(self._look_for, owner, words, state, limit):
+            known = found.get(conversation_id)
+            if known is None and (record := self.find(owner, conversation_id)) is not None:
+                found[conversation_id] = Found(record, snippet)
         return sorted(found.values(), key=lambda one: (not one.record.is_pinned, -one.record.used))[:limit]
 
     def num_bytes(self, owner: str | None = None) -> int:
@@ -339,32 +315,6 @@ class Database:
         )
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('open', ?)", (str(os.getpid()),))
 
-    def _search_in(
-        self, place: "_Searched", owner: str, words: Sequence[str], state: str, limit: int
-    ) -> list[tuple[str, str]]:
-        """Ids of conversations and what stands around the first word. Words of one or two characters (most Chinese
-        words are no longer) are too short for the index and are looked for in every text."""
-        long = [word for word in words if len(word) >= _TRIGRAM]
-        short = [word for word in words if len(word) < _TRIGRAM]
-        conditions, values = [state], [owner]
-        source = place.table
-        if long:
-            source = f"{place.index} JOIN {place.table} ON {place.table}.number = {place.index}.rowid"
-            conditions.append(f"{place.index} MATCH ?")
-            values.append(" AND ".join('"' + word.replace('"', '""') + '"' for word in long))
-        conditions += [f"{place.text} LIKE ? ESCAPE '\\'"] * len(short)
-        values += map(_like, short)
-        rows = self._look_for(
-            f"SELECT conversation_id, min({place.table}.number) FROM {source} {place.joins} "
-            f"JOIN conversations ON conversations.id = conversation_id WHERE {' AND '.join(conditions)} "
-            "GROUP BY conversation_id ORDER BY used DESC LIMIT ?",
-            (*values, limit),
-        )
-        shown = f"SELECT {place.shown} FROM {place.table} WHERE number = ?"
-        in_text = [words[0]] * place.shown.count("?")
-        texts = {id_: self._look_for(shown, (*in_text, number)) for id_, number in rows}
-        return [(id_, _around(found[0][0], words[0])) for id_, found in texts.items() if found]
-
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         with self._write_lock:
@@ -417,16 +367,3 @@ def _set_aside(place: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{place}{ending}").rename(f"{aside}{ending}")
     return aside
-
-
-def _like(word: str) -> str:
-    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
-def _around(text: str, word: str) -> str:
-    """Some characters before and after a word, on one line."""
-    found = re.search(re.escape(word), text, re.IGNORECASE)
-    at = found.start() if found else 0
-    start = max(0, at - 30)
-    return ("…" if start else "") + " ".join(text[start : at + len(word) + 60].split())

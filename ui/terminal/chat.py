@@ -17,10 +17,11 @@ from model_loader.chat_source import ChatSource
 from model_loader.errors import InvalidSetting, ModelLoaderError
 from ui.chat.answers import Answers
 from ui.chat.conversation import Settings
-from ui.chat.conversations import IN_MEMORY_LIMITS, Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.database import Database
 from ui.chat.load_printer import LoadPrinter
 from ui.chat.refusal import Refused
+from ui.chat.store_limits import IN_MEMORY_LIMITS, StoreLimits
 from ui.terminal.chat_talk import ChatTalk
 from ui.terminal.commands import Commands, Outcome, is_command
 from ui.terminal.follow import OutputLost, follow

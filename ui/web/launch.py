@@ -27,10 +27,11 @@ from ui.addresses import is_local, listen, names_of
 from ui.chat.allowance import Allowance
 from ui.chat.answers import Answers
 from ui.chat.conversation import Conversation
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.database import Database
 from ui.chat.drafts import Drafts
 from ui.chat.load_printer import LoadPrinter
+from ui.chat.store_limits import StoreLimits
 from ui.guard import PAGE_ROUTES, POST, AllowedRoute, ASGIApp, GuardPolicy, guard_whole_app
 from ui.request_head import PromptHeadProtocol
 from ui.web.completion import CompletionHandlers

@@ -10,10 +10,11 @@ from tests.model_loader.chat_format.test_chatml import FORMAT, control_ids
 from ui.chat.answer import as_prompt
 from ui.chat.attachment import MAX_CHARS, MAX_FILES, Attachment, clean_name, framed
 from ui.chat.conversation import Conversation
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.drafts import Drafts
 from ui.chat.message import StoredMessage
 from ui.chat.refusal import FileRefused, Refused
+from ui.chat.store_limits import StoreLimits
 
 ALICE, BOB, TAB = "a" * 32, "b" * 32, "c" * 32
 CSV = Attachment("prices.csv", "text", "apple,3\n", 8)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from ui.chat.conversation import Conversation, Settings
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.database import Database
 from ui.chat.refusal import Refused
+from ui.chat.store_limits import StoreLimits
 
 ALICE, BOB = "a" * 32, "b" * 32
 

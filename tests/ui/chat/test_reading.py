@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from tests.ui.chat.trees import RECEIPT, grown_conversation
 from ui.chat import reading
 from ui.chat.conversation import Conversation, Settings
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.export import as_json, as_zip
 from ui.chat.message import StoredMessage
 from ui.chat.reading import DATA_CLOSING, DATA_OPENING, ImportRefused, read_file
 from ui.chat.receipt import Receipt
 from ui.chat.refusal import Refused
+from ui.chat.store_limits import StoreLimits
 
 ALICE = "a" * 32
 NAMES = {"user": "You", "assistant": "Qwen", "reasoning": "Thoughts"}

@@ -8,7 +8,9 @@ import pytest
 
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
 from ui.chat.answers import Answers
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversation import Conversation
+from ui.chat.conversations import Conversations
+from ui.chat.store_limits import StoreLimits
 from ui.web.access import View
 from ui.web.completion import CompletionHandlers
 from ui.web.handlers import Handlers
@@ -85,7 +87,8 @@ def test_a_conversation_that_is_gone_is_not_taken_for_the_last_one() -> None:
     assert desk.attach(ALICE, "c" * 32, "tab").conversation_id != last.conversation_id
 
 
-def test_who_goes_on_in_a_conversation_takes_it_out_of_the_trash() -> None:
+def desk_with_trashed_conversation() -> tuple[Desk, View, Conversation]:
+    """A tab that still shows what another one has put into the trash."""
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
     desk.ask("hello", view, "tab")
@@ -93,6 +96,11 @@ def test_who_goes_on_in_a_conversation_takes_it_out_of_the_trash() -> None:
     conversation = desk.conversations.find(ALICE, view.conversation_id)
     assert conversation is not None
     desk.conversations.put_into_trash(conversation)
+    return desk, view, conversation
+
+
+def test_who_goes_on_in_a_conversation_takes_it_out_of_the_trash() -> None:
+    desk, view, conversation = desk_with_trashed_conversation()
     desk.ask("and now?", view, "tab")
     desk.finish(view)
     assert conversation.record.deleted is None
@@ -298,13 +306,7 @@ def test_the_panel_goes_on_with_a_branch_that_was_made_of_its_conversation() -> 
 
 @pytest.mark.parametrize("action", ["choose", "keep", "nothing", "again"])
 def test_only_who_asks_takes_a_conversation_out_of_the_trash(action: str) -> None:
-    desk = Desk()
-    view = desk.attach(ALICE, "", "tab")
-    desk.ask("hello", view, "tab")
-    desk.finish(view)
-    conversation = desk.conversations.find(ALICE, view.conversation_id)
-    assert conversation is not None
-    desk.conversations.put_into_trash(conversation)
+    desk, view, conversation = desk_with_trashed_conversation()
     desk.model.script = Script(answer="yes", tokens_per_s=20)
     desk.handlers.act(request_of("tab"), action, conversation.path()[-1].id, "", view, *SETTINGS)
     desk.finish(view)

@@ -8,8 +8,9 @@ import pytest
 
 from tests.ui.chat.trees import grown_conversation
 from tests.ui.web.test_handlers import ALICE, BOB, request_of
-from ui.chat.conversations import Conversations, StoreLimits
+from ui.chat.conversations import Conversations
 from ui.chat.export import as_json
+from ui.chat.store_limits import StoreLimits
 from ui.web.access import View
 from ui.web.transfer import TransferHandlers
 from ui.web.uploads import UploadLost, Uploads
