@@ -363,9 +363,13 @@
       if (hasChanged) channel?.postMessage(read("sessionStorage", CONVERSATION));
       hasChanged = false;
     }
-    // Gradio names every part by its source, which is HTML for ours, and puts a nameless button inside a button.
-    for (const part of chatbot.querySelectorAll('[aria-label*="<div class"]')) part.removeAttribute("aria-label");
+    // Gradio puts a nameless button inside a button.
     for (const arrow of chatbot.querySelectorAll(".thought-group .arrow:not([inert])")) arrow.inert = true;
+  }
+
+  // Gradio names every part of a message by its source: Markdown or HTML, read aloud instead of the text.
+  function unname() {
+    for (const part of document.querySelectorAll("#chatbot [data-testid][aria-label]")) part.removeAttribute("aria-label");
   }
 
   function keep() {
@@ -393,6 +397,8 @@
       return;
     }
     new MutationObserver(() => look()).observe(chatbot, { childList: true, subtree: true });
+    new MutationObserver(unname).observe(chatbot, { childList: true, subtree: true, attributeFilter: ["aria-label"] });
+    unname();
     new MutationObserver(keep).observe($("#attached"), { childList: true, subtree: true, characterData: true });
     new MutationObserver(recover).observe($("#notice"), { childList: true, subtree: true });
     qwenSheets([$("#receipt"), $("#keys"), $("#file-sheet")]);

@@ -36,6 +36,7 @@ def find_in_all_states(page: Any, served: Served, width: int) -> list[str]:
     ask(page, "Show me everything")
     wait_until_answered(page)
     found += problems(page, "answered")
+    assert page.locator("#chatbot [aria-label*='message: ']").count() == 0
     page.click("#panel .toggle-button")
     page.click("#more-settings button")
     expect(page.locator("#set-prefill")).to_be_visible()
