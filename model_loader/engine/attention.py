@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from model_loader.engine.product_attention import attend_by_products, product_is_quicker
 from model_loader.engine.slots import Slot
 
 SLOTS_ATTENTION = "slots"
@@ -101,6 +102,11 @@ def attend(
             # Query heads that share a key head stand where tokens would: the keys need not be repeated.
             part = functional.scaled_dot_product_attention(grouped[None, :, :, at], kv[:1], kv[1:], scale=scaling)
             parts.append(part.reshape(1, num_heads, -1))
+        elif product_is_quicker(grouped[:, :, new], kv):
+            mask = step.mask(segment, sliding_window, query)
+            if sliding_window is None:  # what was there before sees all of it
+                mask = mask[:, segment.start :]
+            parts.append(attend_by_products(grouped[:, :, new], kv, mask, scaling))
         else:
             mask = step.mask(segment, sliding_window, query)
             part = functional.scaled_dot_product_attention(

@@ -8,7 +8,7 @@ _ALONE_S = 1.0
 """How long a piece of a prompt may take while nobody is answering."""
 _FEWEST, _MOST = 8, 1024
 _FIRST_GUESS = 64
-_MOST_GROWTH = 4
+_MOST_GROWTH = 8
 _LEAST_S = 1e-6
 """Windows' clock ticks sixty times a second: a small model's steps take no time by it."""
 _SHARE_OF_NEW = 0.3

@@ -26,8 +26,10 @@ _CPU_CHANNELS = 16
 _INT4_BLOCK = 64
 """Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
 _CUDA_INNER_TILES = 8
-_ROWS_TO_UNPACK_FOR = 128
+_ROWS_TO_UNPACK_FOR = 64
 """From here on the 4-bit kernel on processors takes longer than unpacking the weight and a product in bfloat16."""
+_WEIGHTS_AT_ONCE = 2**21
+"""So many are unpacked at once: what lies between the steps should stay in the processor's cache."""
 _FEW_ROWS = 4
 """Up to here torch's 4-bit kernel on CUDA takes no longer than for one row; from then on ours is quicker."""
 _ACTIVATION_MAX = 32639
@@ -75,7 +77,7 @@ class Int4Linear(nn.Module):
         if not self.has_kernel:
             y = rows @ self.dequantize().to(rows.dtype).T
         elif rows.device.type == "cpu" and rows.shape[0] >= _ROWS_TO_UNPACK_FOR and self._unpacks_in_blocks:
-            y = rows @ self._unpacked()
+            y = self._product_in_blocks(rows)
         elif rows.device.type == "cpu":
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
         elif rows.shape[0] > _FEW_ROWS and self._has_gpu_kernels(rows.device):
@@ -101,17 +103,29 @@ class Int4Linear(nn.Module):
     def _unpacks_in_blocks(self) -> bool:
         return self.packed.shape[0] % _INT4_BLOCK == 0 and _packs_in_blocks()
 
-    def _unpacked(self) -> torch.Tensor:
-        """The weight `(in_features, out_features)` in bfloat16, of blocks as `_packs_in_blocks` says."""
+    def _product_in_blocks(self, rows: torch.Tensor) -> torch.Tensor:
+        """`(rows, in_features)` to `(rows, out_features)` in bfloat16, of blocks as `_packs_in_blocks` says."""
         pairs = self.packed.view(-1, self.in_features, _INT4_BLOCK // 2)
-        q = torch.empty(pairs.shape[0], self.in_features, 2, _INT4_BLOCK // 2, dtype=torch.bfloat16)
-        q[:, :, 0].copy_((pairs & 0xF).view(torch.int8).sub_(_INT4_MIDDLE))
-        q[:, :, 1].copy_((pairs >> 4).view(torch.int8).sub_(_INT4_MIDDLE))
-        groups = q.view(pairs.shape[0], -1, self.group_size, _INT4_BLOCK)
-        blocks = self.scales_and_zeros.view(groups.shape[1], -1, 1, _INT4_BLOCK, 2).transpose(0, 1)
-        scales, zeros = (each.contiguous() for each in blocks.unbind(-1))
-        torch.addcmul(zeros, groups, scales, out=groups)
-        return groups.view(pairs.shape[0], self.in_features, -1).transpose(0, 1).reshape(self.in_features, -1)
+        num_blocks, num_groups = pairs.shape[0], self.in_features // self.group_size
+        numbers = self.scales_and_zeros.view(num_groups, num_blocks, 2, _INT4_BLOCK // 2, 2)
+        scales, zeros = numbers.permute(4, 2, 1, 0, 3)[..., None, :].contiguous()
+        y = rows.new_empty(rows.shape[0], num_blocks * _INT4_BLOCK)
+        at_once = min(num_blocks, max(1, _WEIGHTS_AT_ONCE // (self.in_features * _INT4_BLOCK)))
+        digits = torch.empty(at_once, *pairs.shape[1:], dtype=torch.uint8)
+        q = torch.empty(digits.shape, dtype=torch.bfloat16)
+        weight = torch.empty(self.in_features * at_once * _INT4_BLOCK, dtype=torch.bfloat16)
+        for start in range(0, num_blocks, at_once):
+            part = slice(start, min(start + at_once, num_blocks))
+            size = part.stop - part.start
+            tile = weight[: self.in_features * size * _INT4_BLOCK]
+            halves = tile.view(num_groups, self.group_size, size, 2, -1).permute(3, 2, 0, 1, 4)
+            for half, take in enumerate((_low_digits, _high_digits)):
+                take(pairs[part], out=digits[:size]).view(torch.int8).sub_(_INT4_MIDDLE)
+                groups = q[:size].copy_(digits[:size].view(torch.int8)).view(size, num_groups, self.group_size, -1)
+                torch.addcmul(zeros[half, part], groups, scales[half, part], out=halves[half])
+            columns = slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK)
+            torch.mm(rows, tile.view(self.in_features, -1), out=y[:, columns])
+        return y
 
     def _has_gpu_kernels(self, device: torch.device) -> bool:
         return self.scales_and_zeros.shape[1] % _INT4_BLOCK == 0 and gpu_kernels.are_available(device)
@@ -192,30 +206,41 @@ class Int8Linear(nn.Module):
         These are rounded, shifted to be positive, and cut into a low and a high byte; 128 in each stands for zero.
         """
         num_rows = rows.shape[0]
-        if num_rows == 1:
-            unit = max(float(rows.abs().max()), _LEAST_ACTIVATION) / _ACTIVATION_MAX
+        if num_rows == 1:  # one answer alone: every operation that is spared counts
+            lowest, highest = torch.aminmax(rows)
+            unit = max(float(highest), -float(lowest), _LEAST_ACTIVATION) / _ACTIVATION_MAX
             numbers = torch.add(_BYTES_ZERO, rows.float(), alpha=1 / unit).to(torch.int32)
-            low, high = self._multiply(numbers.view(torch.uint8).as_strided((2, self.in_features), (1, 4)))
-            return torch.add(low, high, alpha=256).mul_(unit).to(rows.dtype).view(1, -1)
-        if num_rows > _ROWS_OF_BYTES:  # what lies between the steps should stay in the processor's cache
-            return torch.cat([self._product_of_bytes(part) for part in rows.split(_ROWS_OF_BYTES)])
-        units = rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
-        numbers = rows.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)
-        low_high = torch.empty(2, num_rows, self.in_features, dtype=torch.uint8)
-        low_high[0].copy_(numbers)
-        low_high[1].copy_(numbers.bitwise_right_shift_(8))
-        y = self._multiply(low_high.view(2 * num_rows, -1))
-        return y[:num_rows].add_(y[num_rows:], alpha=256).mul_(units).to(rows.dtype)
+            low, high = self._multiply(numbers.view(torch.uint8).as_strided((2, self.in_features), (1, 4)), unit)
+            return torch.add(low, high, alpha=256, out=rows.new_empty(self.out_features)).view(1, -1)
+        y = rows.new_empty(num_rows, self.out_features)
+        # In parts, so that what lies between the steps stays in the processor's cache.
+        for part, out in zip(rows.split(_ROWS_OF_BYTES), y.split(_ROWS_OF_BYTES), strict=True):
+            units = part.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
+            numbers = part.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)
+            low_high = torch.empty(2, *numbers.shape, dtype=torch.uint8)
+            low_high[0].copy_(numbers)
+            low_high[1].copy_(numbers.bitwise_right_shift_(8))
+            low, high = self._multiply(low_high.view(-1, self.in_features)).view(2, *out.shape)
+            torch.mul(low.add_(high, alpha=256), units, out=out)
+        return y
 
-    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        """The product with rows of bytes in which 128 stands for zero, in float32."""
+    def _multiply(self, rows: torch.Tensor, unit: float = 1.0) -> torch.Tensor:
+        """The product with rows of bytes in which 128 stands for zero, times a unit, in float32."""
         return cast(
             torch.Tensor,
             torch.ops.onednn.qlinear_pointwise(
-                rows, 1.0, 128, self.packed, self._channel_scales, self._zeros,
+                rows, unit, 128, self.packed, self._channel_scales, self._zeros,
                 None, 1.0, 0, torch.float32, "none", [], "",
             ),
         )  # fmt: skip
+
+
+def _low_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    return torch.bitwise_and(pairs, 0xF, out=out)
+
+
+def _high_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    return torch.bitwise_right_shift(pairs, 4, out=out)
 
 
 @functools.cache

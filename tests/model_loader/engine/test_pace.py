@@ -27,7 +27,7 @@ def test_alone_a_piece_takes_a_second() -> None:
 def test_the_second_piece_is_already_large() -> None:
     pace = Pace()
     pace.note(0.01, pace.chunk_tokens(is_anybody_answering=False), is_anybody_answering=False)
-    assert pace.chunk_tokens(is_anybody_answering=False) == 256
+    assert pace.chunk_tokens(is_anybody_answering=False) == 512
 
 
 def test_beside_answers_a_piece_takes_no_longer_than_they_do() -> None:

@@ -44,6 +44,13 @@ def test_an_int4_layer_computes_with_its_rounded_weight(
         assert torch.equal(layer.dequantize(), dequantized(*rounded))
 
 
+def test_a_weight_that_is_unpacked_in_parts_is_the_same_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = random_weight((640, 896)), torch.randn(1, 65, 896).bfloat16()
+    rounded = round_to_int4(weight)
+    monkeypatch.setattr(low_bit, "_WEIGHTS_AT_ONCE", 3 * 64 * 896)  # of ten blocks: three, three, three and one
+    assert relative_error(Int4Linear(*rounded)(x), x.float() @ dequantized(*rounded).T) < KERNEL_BOUND
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int4_rounds_to_the_nearest_value(shape: tuple[int, int]) -> None:
     weight = random_weight(shape)
