@@ -221,7 +221,7 @@ class Int8Linear(nn.Module):
             low_high[0].copy_(numbers)
             low_high[1].copy_(numbers.bitwise_right_shift_(8))
             low, high = self._multiply(low_high.view(-1, self.in_features)).view(2, *out.shape)
-            torch.mul(low.add_(high, alpha=256), units, out=out)
+            out.copy_(low.add_(high, alpha=256).mul_(units))
         return y
 
     def _multiply(self, rows: torch.Tensor, unit: float = 1.0) -> torch.Tensor:
