@@ -75,6 +75,20 @@ def as_guest(name: str = "ann", password: str = "tulip") -> tuple[str, str, dict
 ROOT = ("GET", "/", {})
 
 
+@pytest.mark.parametrize("path", ["/gradio_api/startup-events", "/gradio_api/app_id", "/manifest.json"])
+def test_what_a_browser_asks_for_without_a_cookie_is_answered(path: str) -> None:
+    house = House()
+
+    async def go() -> httpx.Response:
+        guarded = Guard(house.gate.around(house.app), policy=GuardPolicy())
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(guarded, client=("127.0.0.1", 5)), base_url="http://localhost:1"
+        ) as client:
+            return await client.get(path)
+
+    assert run(go()).text == "reached"
+
+
 def test_without_a_login_there_is_only_the_page_that_asks_for_it() -> None:
     house = House()
     root, post, api, page = house.visit(ROOT, ("POST", "/x", {}), ("GET", "/v1/x", {}), ("GET", "/login", {}))

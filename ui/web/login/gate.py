@@ -30,8 +30,9 @@ LOGIN_ROUTES = (
     AllowedRoute("/host", GET | POST),
     AllowedRoute("/session"),
 )
-_ALWAYS_OPEN = ("/gradio_api/startup-events", "/gradio_api/app_id")
-"""Asked by launch(), and by a page that lost its connection, perhaps its login with it; they tell nothing."""
+_ALWAYS_OPEN = ("/gradio_api/startup-events", "/gradio_api/app_id", "/manifest.json")
+"""Asked by launch(), by a page that lost its connection, perhaps its login with it, and by a browser, which sends no
+cookie for it; they tell nothing."""
 _MAX_FORM_BYTES = 4096
 _MAX_NAME_CHARS = 64
 _TRIES, _ALL_TRIES, _TRIES_S = 5, 30, 60.0
