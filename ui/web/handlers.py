@@ -281,9 +281,11 @@ class Handlers:
 
     def _find_or_create(self, owner: str, conversation_id: Any, tab: str) -> Conversation:
         if is_id(conversation_id):
-            known = self._conversations.find(owner, conversation_id)
-            if known is not None and known.record.deleted is None:
-                return known
+            # A page that is slow to be answered asks again with the id it has lost; then it shows another one already.
+            for each in (conversation_id, self._tabs.shown_in(tab)):
+                known = self._conversations.find(owner, each)
+                if known is not None and known.record.deleted is None:
+                    return known
         latest = self._conversations.latest(owner)
         is_taken = latest is None or self._tabs.is_shown_elsewhere(tab, latest.id)
         if latest is None or is_taken or (conversation_id and not latest.is_empty):

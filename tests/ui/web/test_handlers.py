@@ -99,6 +99,16 @@ def desk_with_trashed_conversation() -> tuple[Desk, View, Conversation]:
     return desk, view, conversation
 
 
+def test_a_tab_that_asks_twice_for_a_lost_conversation_stays_in_the_one_it_was_given() -> None:
+    desk = Desk()
+    given = desk.attach(ALICE, "c" * 32, "tab")
+    desk.ask("after a restart", given, "tab")
+    desk.finish(given)
+    assert desk.attach(ALICE, "c" * 32, "tab").conversation_id == given.conversation_id
+    desk.conversations.delete_everything(ALICE)
+    assert desk.attach(ALICE, given.conversation_id, "tab").conversation_id != given.conversation_id
+
+
 def test_who_goes_on_in_a_conversation_takes_it_out_of_the_trash() -> None:
     desk, view, conversation = desk_with_trashed_conversation()
     desk.ask("and now?", view, "tab")
