@@ -102,17 +102,16 @@ def attend(
             # Query heads that share a key head stand where tokens would: the keys need not be repeated.
             part = functional.scaled_dot_product_attention(grouped[None, :, :, at], kv[:1], kv[1:], scale=scaling)
             parts.append(part.reshape(1, num_heads, -1))
-        elif product_is_quicker(grouped[:, :, new], kv):
-            mask = step.mask(segment, sliding_window, query)
-            if sliding_window is None:  # what was there before sees all of it
-                mask = mask[:, segment.start :]
-            parts.append(attend_by_products(grouped[:, :, new], kv, mask, scaling))
         else:
             mask = step.mask(segment, sliding_window, query)
-            part = functional.scaled_dot_product_attention(
-                query[:, :, new], kv[:1], kv[1:], attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
-            )
-            parts.append(part[0].transpose(0, 1))
+            if product_is_quicker(grouped[:, :, new], kv):
+                num_seen_by_all = 0 if sliding_window else segment.start
+                parts.append(attend_by_products(grouped[:, :, new], kv, mask[:, num_seen_by_all:], scaling))
+            else:
+                part = functional.scaled_dot_product_attention(
+                    query[:, :, new], kv[:1], kv[1:], attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
+                )
+                parts.append(part[0].transpose(0, 1))
         at += segment.length
     return torch.cat(parts)[None], None
 

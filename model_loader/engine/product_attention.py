@@ -4,22 +4,31 @@ torch's own kernel never holds all scores at once, but multiplies small tiles by
 quick instructions for; whole products go through oneDNN.
 """
 
+import functools
 from typing import Any, cast
 
 import torch
+
+from model_loader.loading.fuse import packs_weights
+from model_loader.loading.hardware import probe_hardware
 
 _SCORES_AT_ONCE = 2**22
 """16 MB of them in float32; more would leave the processor's cache between the steps."""
 _MOST_KEYS = 2**22
 """Numbers in all keys: more of them are read from memory too often."""
 _FEWEST_SCORES = 2**19
+"""Of fewer torch's own kernel is as quick."""
 
 
 def product_is_quicker(query: torch.Tensor, kv: torch.Tensor) -> bool:
-    """Whether this way is quicker for queries `(kv_heads, heads per kv_head, tokens, head_dim)`, by measurement."""
-    is_bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    """Whether `attend_by_products` is quicker for its arguments than torch's own kernel.
+
+    That was measured on a processor with AVX512-BF16; those without instructions for bfloat16 keep to torch's.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not _multiplies_bfloat16():
+        return False
     num_scores = query[..., 0].numel() * kv.shape[2]
-    return is_bfloat16_on_cpu and kv[0].numel() <= _MOST_KEYS and num_scores >= _FEWEST_SCORES
+    return kv[0].numel() <= _MOST_KEYS and num_scores >= _FEWEST_SCORES
 
 
 def attend_by_products(
@@ -49,6 +58,11 @@ def attend_by_products(
         weights = torch.softmax(scores, dim=-1, out=scores).to(values.dtype)
         parts.append(torch.bmm(weights, values).view(kv_heads * heads_per_key, -1, head_dim).transpose(0, 1))
     return torch.cat(parts)
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    return packs_weights("cpu") and probe_hardware().cpu_computes_bfloat16
 
 
 def _product_by_onednn(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:

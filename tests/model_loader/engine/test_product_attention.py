@@ -61,7 +61,8 @@ def test_the_precision_of_other_products_is_left_as_it_was() -> None:
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
-def test_it_is_for_many_scores_in_bfloat16_on_a_processor() -> None:
+def test_it_is_for_many_scores_in_bfloat16_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product_attention, "_multiplies_bfloat16", lambda: True)
     kv = torch.empty(2, 2, 2000, HEAD_DIM, dtype=torch.bfloat16)
     many = torch.empty(2, 7, 50, HEAD_DIM, dtype=torch.bfloat16)
     assert product_is_quicker(many, kv)
@@ -69,3 +70,5 @@ def test_it_is_for_many_scores_in_bfloat16_on_a_processor() -> None:
     assert not product_is_quicker(many.float(), kv.float())
     assert not product_is_quicker(many, torch.empty(2, 8, 16_000, 128, dtype=torch.bfloat16))
     assert not product_is_quicker(many.to("meta"), kv.to("meta"))
+    monkeypatch.setattr(product_attention, "_multiplies_bfloat16", lambda: False)
+    assert not product_is_quicker(many, kv)

@@ -1,5 +1,6 @@
 """Whose conversation is whose, and what goes when room is short."""
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -305,3 +306,22 @@ def test_what_was_deleted_is_overwritten_soon(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     store.close()
+
+
+def test_what_the_disk_would_not_overwrite_is_overwritten_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Conversations(lambda conversation: False)
+    store.delete_everything(ALICE)
+    tried: list[str] = []
+
+    def refuse() -> None:
+        tried.append("refused")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "overwrite_deleted", refuse)
+        with pytest.raises(sqlite3.OperationalError):
+            store._overwrite_deleted()
+    monkeypatch.setattr(store.database, "overwrite_deleted", lambda: tried.append("done"))
+    store._overwrite_deleted()
+    store._overwrite_deleted()
+    assert tried == ["refused", "done"]
