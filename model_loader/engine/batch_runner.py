@@ -9,6 +9,7 @@ import torch
 from model_loader.engine.attention import SLOTS_ATTENTION, Segment, Step
 from model_loader.engine.request import Request
 from model_loader.engine.runner import Feed
+from model_loader.engine.sampling import Sampler, sample
 from model_loader.engine.slots import Slot, SlotPlan, Slots
 from model_loader.loading.load import LoadedModel
 
@@ -97,6 +98,12 @@ class BatchRunner:
         for feed in feeds:
             feed.sequence.ids.extend(feed.ids)
         return list(logits[: len(kept)].split([feed.num_logits for feed in feeds]))
+
+    def sample(
+        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
+    ) -> list[int | Exception]:
+        """As `Runner` says."""
+        return sample(torch.stack(list(logits)), samplers)
 
     def release(self, sequence: Slot, *, is_kept: bool) -> None:
         """As `Runner` says."""

@@ -20,7 +20,7 @@ from model_loader.engine.pace import Pace
 from model_loader.engine.request import EngineActivity, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
-from model_loader.engine.sampling import InvalidNumbers, sample
+from model_loader.engine.sampling import InvalidNumbers
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import (
     ContextLengthExceeded,
@@ -264,7 +264,7 @@ class Engine:
             if not job.is_reading:
                 ready.append((job, scores[-1]))
         now_s = time.monotonic()
-        for (job, scores), token in zip(ready, _sampled(ready), strict=True):
+        for (job, scores), token in zip(ready, self._sampled(ready), strict=True):
             if isinstance(token, Exception):
                 self._problem = str(token) if isinstance(token, InvalidNumbers) else self._problem
                 self._end(job, token)
@@ -277,6 +277,20 @@ class Engine:
                 continue
             if job.is_finished:
                 self._end(job)
+
+    def _sampled(self, ready: Sequence[tuple[Job, torch.Tensor]]) -> list[int | Exception]:
+        """The next id of each, or why it has none; if that fails for all together, each is tried alone."""
+        if not ready:
+            return []
+        jobs = [job for job, _ in ready]
+        reports = any(job.request.top_logprobs is not None for job in jobs)
+        looks_ahead = len(jobs) == len(self._running) and not len(self._waiting) and not reports
+        try:
+            scores = [row for _, row in ready]
+            return self._runner.sample(scores, [job.sampler for job in jobs], looks_ahead=looks_ahead)
+        except Exception as error:
+            survived = _survived(error)
+        return [survived] if len(ready) == 1 else [token for each in ready for token in self._sampled([each])]
 
     def _end(self, job: Job, error: Exception | None = None) -> None:
         """Frees a request's slot; its reader gets the error, if there is one."""
@@ -299,17 +313,6 @@ class Engine:
 def _again(error: EngineStopped) -> EngineStopped:
     """The same error for another reader: one exception object must not be raised in two threads."""
     return EngineStopped(str(error))
-
-
-def _sampled(ready: Sequence[tuple[Job, torch.Tensor]]) -> list[int | Exception]:
-    """The next id of each, or why it has none; if that fails for all together, each is tried alone."""
-    if not ready:
-        return []
-    try:
-        return sample(torch.stack([scores for _, scores in ready]), [job.sampler for job, _ in ready])
-    except Exception as error:
-        survived = _survived(error)
-    return [survived] if len(ready) == 1 else [token for each in ready for token in _sampled([each])]
 
 
 def _survived(error: Exception) -> Exception:

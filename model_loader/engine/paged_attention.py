@@ -1,4 +1,8 @@
-"""Attention over pages, by torch's flash attention; transformers hands a step's layout through to it."""
+"""Attention over pages: torch's flash attention, and a kernel of our own where everybody has one new token.
+
+torch 2.13's computes nonsense for several sequences when it splits them up, and unsplit it keeps a large GPU busy with
+many sequences only. transformers hands a step's layout through to here.
+"""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -56,13 +60,15 @@ def attend(
     layer = step.pages.layer(cast(int, module.layer_idx), keys)
     if gpu_kernels.are_available(keys.device):
         gpu_kernels.store(keys, values, step.places, layer)
+        if step.max_new == 1:
+            output = gpu_kernels.attend_to_pages(queries, layer, step.lengths, step.page_table, scaling, sliding_window)
+            return output.unsqueeze(0), None
     else:
         flat = layer.view(2, -1, *keys.shape[1:])
         flat[0].index_copy_(0, step.places, keys)
         flat[1].index_copy_(0, step.places, values)
-    # Where keys begin is read off the pages, but torch 2.13 wants to be told all the same. And where it splits up
-    # sequences, it computes nonsense as soon as there are two of them.
-    output = varlen_attn(
+    # Where keys begin is read off the pages, but torch 2.13 wants to be told all the same.
+    output = varlen_attn(  # type: ignore[assignment]
         queries, layer[0], layer[1], step.first_queries, step.first_queries, step.max_new, step.max_length,
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
@@ -71,7 +77,7 @@ def attend(
         block_table=step.page_table,
         num_splits=1,
     )  # fmt: skip
-    return cast(torch.Tensor, output).unsqueeze(0), None
+    return output.unsqueeze(0), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(PAGED_ATTENTION, attend)

@@ -1,13 +1,14 @@
 """The same on NVIDIA GPUs: keys and values in pages, torch's flash attention over them, decoding as CUDA graphs.
 
-At one token for each sequence a GPU waits for Python, not the other way round. So a step in which everybody only
-decodes has fixed shapes: as many rows as the next bucket has, unused ones writing to a page that nobody reads. It is
-recorded once and replayed. Pages let sequences of any length share one tensor per layer, whose address never changes.
+A step has one of a few fixed shapes and is recorded once: in one each sequence has one new token, in the others there
+are prompts to read. Pages let sequences of any length share one tensor per layer, whose address never changes. While
+all that is to do is to decode, the next step is begun with the drawn ids before Python has looked at them.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,16 +19,36 @@ from model_loader.engine.attention import Segment
 from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.paged_attention import PAGED_ATTENTION, PagedStep, attend
 from model_loader.engine.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
+from model_loader.engine.recorded_step import RecordedStep
 from model_loader.engine.runner import Feed
+from model_loader.engine.sampling import Sampler, draw, settle
 from model_loader.engine.slots import Slot, SlotPlan, Slots
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 _MAX_HEAD_DIM = 256
-_BUCKETS = (1, 2, 4, 8, 16, 24, 32)
+_ROWS = (1, 2, 4, 8, 16, 24, 32)
+"""Sequences of the steps in which each has one new token; the others have room for the most of them."""
+_TOKENS = (64, 128, 256, 512, 768, 1056)
 _MOST_ERROR = 0.02
 """Of attention in 16 bits, as a share of its size; it is off by 0.002 where all is well."""
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A recorded step that was run.
+
+    Attributes:
+        slots: the sequences whose next tokens it tells.
+        rows: where each one's logits are.
+        ids: each one's token that it read, where it was begun before that was known.
+    """
+
+    step: RecordedStep
+    slots: list[PagedSlot]
+    rows: list[int]
+    ids: list[int] = field(default_factory=list)
 
 
 class PagedRunner(BatchRunner):
@@ -39,9 +60,12 @@ class PagedRunner(BatchRunner):
         num_pages = max(1, plan.max_tokens // PAGE_TOKENS)
         plan = replace(plan, max_tokens=num_pages * PAGE_TOKENS)  # nobody may be promised a part of a page
         self._pages = Pages(num_pages)
-        self._recorded: dict[tuple[int, int], RecordedStep] = {}
         self._records = loaded.input_device.type == "cuda"
         self._graph_memory: Any = torch.cuda.graph_pool_handle() if self._records else None
+        self._most_pages = min(num_pages, -(-loaded.checkpoint.context_length // PAGE_TOKENS))
+        self._recorded: dict[int, RecordedStep] = {}
+        self._last: Decoded | None = None
+        self._ahead: Decoded | None = None
         super().__init__(loaded, plan)
 
     @staticmethod
@@ -57,15 +81,112 @@ class PagedRunner(BatchRunner):
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         """As `Runner` says."""
-        if self._records and all(len(feed.ids) == 1 for feed in feeds) and len(feeds) <= _BUCKETS[-1]:
+        ahead, self._ahead, self._last = self._ahead, None, None
+        if ahead is not None and (logits := self._taken_from(ahead, feeds)) is not None:
+            return logits
+        if self._records and self._has_shape_for(feeds):
             try:
                 return self._replay(feeds)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # some experts' layers choose what to compute by looking at their input
-                logger.info("%s is not recorded: %r", type(self._loaded.model).__name__, error)
-                self._records = False
+            except RuntimeError as error:
+                self._stop_recording(error)
         return super().forward(feeds)
+
+    def _has_shape_for(self, feeds: Sequence[Feed]) -> bool:
+        return (
+            len(feeds) <= _ROWS[-1]
+            and sum(len(feed.ids) for feed in feeds) <= _TOKENS[-1]
+            and all(feed.num_logits <= 1 for feed in feeds)
+            and all(len(cast(PagedSlot, feed.sequence).pages) <= self._most_pages for feed in feeds)
+        )
+
+    @torch.inference_mode()
+    def _replay(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        slots = [cast(PagedSlot, feed.sequence) for feed in feeds]
+        segments = [Segment(slot, len(slot.ids), len(feed.ids)) for slot, feed in zip(slots, feeds, strict=True)]
+        ends = list(accumulate(len(feed.ids) for feed in feeds))
+        wanted = [end - 1 for feed, end in zip(feeds, ends, strict=True) if feed.num_logits]
+        step = self._recorded_step(len(feeds), ends[-1])
+        logits = step.run(segments, [each for feed in feeds for each in feed.ids], wanted)
+        for slot, feed in zip(slots, feeds, strict=True):
+            slot.ids.extend(feed.ids)
+        wanting = [slot for slot, feed in zip(slots, feeds, strict=True) if feed.num_logits]
+        self._last = Decoded(step, wanting, list(range(len(wanting))))
+        rows = iter(logits.split(1))
+        return [next(rows) if feed.num_logits else logits[:0] for feed in feeds]
+
+    def _recorded_step(self, num_sequences: int, num_tokens: int) -> RecordedStep:
+        sizes = _ROWS if num_tokens == num_sequences else _TOKENS
+        size = next(each for each in sizes if each >= num_tokens)
+        if size not in self._recorded:
+            num_rows = size if sizes is _ROWS else _ROWS[-1]
+            self._recorded[size] = RecordedStep(
+                self._loaded, self._pages, size, num_rows, self._most_pages, self._graph_memory
+            )
+        return self._recorded[size]
+
+    @torch.inference_mode()
+    def sample(
+        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
+    ) -> list[int | Exception]:
+        """As `Runner` says; recorded with the step that the logits come from, if that was."""
+        last, self._last = self._last, None
+        if last is None or len(last.slots) != len(samplers) or not all(sampler.is_plain for sampler in samplers):
+            return super().sample(logits, samplers, looks_ahead=looks_ahead)
+        drawn, is_certain = last.step.draw(last.rows, samplers)
+        is_cuda = drawn.device.type == "cuda"
+        found = torch.empty(drawn.shape, dtype=drawn.dtype, pin_memory=is_cuda)
+        found.copy_(drawn, non_blocking=True)
+        is_found = torch.cuda.Event() if is_cuda else None
+        if is_found is not None:
+            is_found.record()
+        if looks_ahead and is_certain and last.rows == list(range(len(last.rows))):
+            self._ahead = self._begin_next(last.slots, samplers, drawn[0])
+        if is_found is not None:
+            is_found.synchronize()
+        ids, is_finite, are_certain = ([row[at] for at in last.rows] for row in found.tolist())
+        if not is_certain and not all(are_certain):  # a wider nucleus than was looked at
+            uncertain = [place for place, each in enumerate(are_certain) if not each]
+            rows = torch.stack([logits[place] for place in uncertain]).float()
+            again = draw(
+                rows,
+                [samplers[place].sampling for place in uncertain],
+                [last.step.uniforms[last.rows[place]] for place in uncertain],
+            )
+            for place, token_id in zip(uncertain, again.tolist(), strict=True):
+                ids[place] = token_id
+        if self._ahead is not None:
+            self._ahead.ids = ids
+        return settle(samplers, ids, is_finite, {})
+
+    def _begin_next(
+        self, slots: Sequence[PagedSlot], samplers: Sequence[Sampler], ids: torch.Tensor
+    ) -> "Decoded | None":
+        """Puts the next step into the GPU's queue; None where somebody has no room for it or nobody wants it."""
+        have_room = all(len(slot.ids) < len(slot.pages) * PAGE_TOKENS for slot in slots)
+        is_wanted = any(len(sampler.answer_ids) + 1 < sampler.sampling.max_new_tokens for sampler in samplers)
+        if not have_room or not is_wanted:
+            return None
+        rows = list(range(len(slots)))
+        step = self._recorded_step(len(slots), len(slots))
+        step.run([Segment(slot, len(slot.ids), 1) for slot in slots], ids[: len(slots)], rows)
+        return Decoded(step, list(slots), rows)
+
+    def _taken_from(self, ahead: "Decoded", feeds: Sequence[Feed]) -> list[torch.Tensor] | None:
+        """The logits of a step that was begun ahead, if it is the one that is asked for now, or some of its rows."""
+        row_of = {id(slot): row for row, slot in enumerate(ahead.slots)}
+        rows = [row_of.get(id(feed.sequence)) for feed in feeds]
+        if any(
+            row is None or list(feed.ids) != [ahead.ids[row]] or not feed.num_logits
+            for row, feed in zip(rows, feeds, strict=True)
+        ):
+            return None
+        found = cast(list[int], rows)
+        for feed in feeds:
+            feed.sequence.ids.extend(feed.ids)
+        self._last = Decoded(ahead.step, [ahead.slots[row] for row in found], found)
+        return [ahead.step.logits[row : row + 1] for row in found]
 
     def _make_slots(self) -> Slots:
         return Slots(
@@ -79,6 +200,26 @@ class PagedRunner(BatchRunner):
         """As `BatchRunner` says; and attention must be right, which a wrong kernel would not tell by itself."""
         self._check_attention((PAGE_TOKENS + 9, 5))
         super().try_out()
+        if self._records:
+            self._record_all()
+
+    @torch.inference_mode()
+    def _record_all(self) -> None:
+        """Now rather than while somebody waits for an answer."""
+        try:
+            for size in _ROWS:
+                self._recorded_step(size, size).record()
+            for size in _TOKENS:
+                self._recorded_step(0, size).record()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._stop_recording(error)
+
+    def _stop_recording(self, error: RuntimeError) -> None:
+        """Some experts' layers choose what to compute by looking at their input."""
+        logger.info("%s is not recorded: %r", type(self._loaded.model).__name__, error)
+        self._records = False
 
     @torch.inference_mode()
     def _check_attention(self, lengths: Sequence[int]) -> None:
@@ -157,106 +298,3 @@ class PagedRunner(BatchRunner):
             max(ends),
             self._loaded.query_scale(position_ids),
         )
-
-    @torch.inference_mode()
-    def _replay(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
-        slots = [cast(PagedSlot, feed.sequence) for feed in feeds]
-        num_rows = next(size for size in _BUCKETS if size >= len(feeds))
-        longest = max(len(slot.ids) for slot in slots) + 1
-        num_pages = 1
-        while num_pages * PAGE_TOKENS < longest:
-            num_pages *= 2
-        recorded = self._recorded.get((num_rows, num_pages))
-        if recorded is None:
-            recorded = RecordedStep(self._loaded, self._pages, num_rows, num_pages, self._graph_memory)
-            self._recorded[num_rows, num_pages] = recorded
-        logits = recorded.run(slots, [feed.ids[0] for feed in feeds])
-        for feed in feeds:
-            feed.sequence.ids.extend(feed.ids)
-        return list(logits[: len(feeds)].split(1))
-
-
-class RecordedStep:
-    """A decoding step of fixed shapes: `num_rows` sequences of at most `num_pages` pages, one token each.
-
-    On a CUDA device it is recorded at the first run and replayed from then on; elsewhere it is computed each time.
-    """
-
-    def __init__(
-        self, loaded: LoadedModel, pages: Pages, num_rows: int, num_pages: int, graph_memory: Any = None
-    ) -> None:
-        """Args: `graph_memory` is the pool of memory that all recordings share; they never run side by side."""
-        self._loaded = loaded
-        self._pages = pages
-        self._num_rows, self._num_pages = num_rows, num_pages
-        self._graph_memory = graph_memory
-        device = loaded.input_device
-        # What changes at every step lies in one tensor, in memory that the GPU reads without the processor's help.
-        self._next = torch.zeros(2, num_rows, dtype=torch.int64, pin_memory=device.type == "cuda")
-        self._ids_and_positions = torch.zeros_like(self._next, device=device)
-        self._alphas = torch.ones(1, num_rows, device=device)
-        self._table = torch.full((num_rows, num_pages), SPARE_PAGE, dtype=torch.int32, device=device)
-        self._first_queries = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
-        self._rows: list[tuple[float, list[int]]] = []  # what `_alphas` and `_table` hold
-        self._graph: Any = None
-        self._logits: torch.Tensor | None = None
-
-    def run(self, slots: Sequence[PagedSlot], ids: Sequence[int]) -> torch.Tensor:
-        """Reads one token into each slot; returns logits `(num_rows, vocab)`, overwritten by the next run."""
-        unused = [0] * (self._num_rows - len(slots))
-        self._next.copy_(torch.tensor([[*ids, *unused], [*(len(slot.ids) for slot in slots), *unused]]))
-        self._ids_and_positions.copy_(self._next, non_blocking=True)
-        self._lay_out([(slot.rope_alpha, slot.pages[: self._num_pages]) for slot in slots])
-        if self._table.device.type != "cuda":
-            return self._forward()
-        if self._graph is None:
-            self._record()
-        self._graph.replay()
-        assert self._logits is not None
-        return self._logits
-
-    def _lay_out(self, rows: list[tuple[float, list[int]]]) -> None:
-        """Brings each row's stretch and pages over, if they are others than at the last step."""
-        if rows == self._rows:
-            return
-        self._rows = rows
-        unused = self._num_rows - len(rows)
-        self._alphas.copy_(torch.tensor([[*(alpha for alpha, _ in rows), *[1.0] * unused]]))
-        table = [pages + [SPARE_PAGE] * (self._num_pages - len(pages)) for _, pages in [*rows, *[(1.0, [])] * unused]]
-        self._table.copy_(torch.tensor(table, dtype=torch.int32))
-
-    def _forward(self) -> torch.Tensor:
-        ids, positions = self._ids_and_positions
-        position_ids = positions.unsqueeze(0)
-        pages = self._table.gather(1, (positions // PAGE_TOKENS).unsqueeze(1)).squeeze(1)
-        step = PagedStep(
-            self._pages,
-            pages * PAGE_TOKENS + positions % PAGE_TOKENS,
-            self._first_queries,
-            (positions + 1).to(torch.int32),
-            self._table,
-            1,
-            self._num_pages * PAGE_TOKENS,
-            self._loaded.query_scale(position_ids),
-        )
-        output = self._loaded.model(
-            input_ids=ids.unsqueeze(0),
-            position_ids=position_ids,
-            use_cache=False,
-            step=step,
-            **self._loaded.rope_arguments(self._alphas),
-        )
-        return cast(torch.Tensor, output.logits[0])
-
-    def _record(self) -> None:
-        """Records the step after a run outside of the recording, which is what makes the libraries ready."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._forward()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile; only what this one does is recorded.
-        with torch.cuda.graph(graph, pool=self._graph_memory, capture_error_mode="thread_local"):
-            self._logits = self._forward()
-        self._graph = graph

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from model_loader.engine.request import Request
+from model_loader.engine.sampling import Sampler
 from model_loader.engine.slots import SlotPlan
 
 
@@ -44,6 +45,18 @@ class Runner(Protocol):
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         """Reads tokens into their sequences; returns the wanted logits of each, `(num_logits, vocab)`."""
+
+    def sample(
+        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
+    ) -> list[int | Exception]:
+        """Draws the next id of each, as `sampling.sample` says.
+
+        Args:
+            logits: each one's row of what `forward` returned, `(vocab,)`.
+            samplers: their states.
+            looks_ahead: whether the next step will read nothing but these ids, unless somebody ends or comes; then
+                the logits may be overwritten.
+        """
 
     def release(self, sequence: Any, *, is_kept: bool) -> None:
         """Ends a sequence."""

@@ -12,7 +12,7 @@ import torch
 from model_loader.engine.request import Logprob, Request, Sampling
 from model_loader.errors import GenerationFailed
 
-_LIKELIEST = 256
+LIKELIEST = 256
 """So many of the likeliest tokens almost always hold the nucleus; sorting all would take longer than a small model."""
 
 
@@ -129,6 +129,13 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Exce
         uniforms = [samplers[place].next_uniform() for place in drawn]
         chosen[drawn] = draw(rows[drawn], [samplers[place].sampling for place in drawn], uniforms)
     ids, is_finite = torch.stack([chosen, torch.isfinite(highest).long()]).tolist()
+    return settle(samplers, ids, is_finite, failures)
+
+
+def settle(
+    samplers: Sequence[Sampler], ids: Sequence[int], is_finite: Sequence[int], failures: dict[int, Exception]
+) -> list[int | Exception]:
+    """Has each sampler remember its new id; the results as `sample` returns them."""
     results: list[int | Exception] = []
     for place, sampler in enumerate(samplers):
         if not is_finite[place]:
@@ -144,8 +151,6 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Exce
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> torch.Tensor:
     """The ids at which the probabilities, likeliest first, add up to more than the random numbers.
 
-    Nucleus (top-p) sampling: Holtzman et al. 2019, arXiv:1904.09751; the token that crosses top_p stays.
-
     Args:
         logits: `(sequences, vocab)`, float32.
         samplings: one of each sequence.
@@ -154,37 +159,60 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence
     Returns:
         `(sequences,)`.
     """
-
-    def column(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
-
     vocab_size = logits.shape[-1]
-    scaled = logits / column([each.temperature for each in samplings]).float()
-    top_k = column([each.top_k or vocab_size for each in samplings])
-    top_p = column([each.top_p for each in samplings])
-    min_p = column([each.min_p for each in samplings])
-    uniform = column(uniforms)
-    is_whole = (top_p == 1.0) & (min_p == 0.0)
+    settings = torch.tensor(settings_of(samplings, uniforms, vocab_size), dtype=torch.float64, device=logits.device)
     # Usually every request limits itself to its likeliest tokens, and then no other has to be looked at.
     are_limited = all(0 < each.top_k < vocab_size for each in samplings)
-    num_likeliest = min(vocab_size, max(0 if are_limited else _LIKELIEST, *(each.top_k for each in samplings)))
-    while True:
-        top_logits, top_ids = scaled.topk(num_likeliest)
-        is_candidate = torch.arange(num_likeliest, device=logits.device) < top_k
-        total = top_logits.double().masked_fill(~is_candidate, -torch.inf).logsumexp(-1, keepdim=True)
-        if not are_limited:
-            total = torch.where(top_k < vocab_size, total, scaled.double().logsumexp(-1, keepdim=True))
-        probabilities = (top_logits.double() - total).exp()
-        cumulative = probabilities.cumsum(dim=-1)
-        is_kept = is_candidate & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
-        num_kept = is_kept.sum(dim=-1, keepdim=True).clamp(min=1)  # where nothing is a number
-        is_found = (num_kept < num_likeliest) | (is_whole & (cumulative[:, -1:] > uniform))
-        if are_limited or num_likeliest == vocab_size or bool(is_found.all()):
-            break
-        num_likeliest = vocab_size  # a nucleus is wider than the likeliest tokens: sort all
+    num_likeliest = min(vocab_size, max(0 if are_limited else LIKELIEST, *(each.top_k for each in samplings)))
+    ids, is_certain = choose(logits, settings, num_likeliest, are_limited=are_limited)
+    if not are_limited and num_likeliest < vocab_size and not bool(is_certain.all()):
+        ids, _ = choose(logits, settings, vocab_size, are_limited=False)  # a wider nucleus: sort all
+    return ids
+
+
+def settings_of(samplings: Sequence[Sampling], uniforms: Sequence[float], vocab_size: int) -> list[list[float]]:
+    """Temperatures, top-k, top-p, min-p and random numbers as `choose` takes them, before they are a tensor."""
+    return [
+        [each.temperature for each in samplings],
+        [each.top_k or vocab_size for each in samplings],
+        [each.top_p for each in samplings],
+        [each.min_p for each in samplings],
+        list(uniforms),
+    ]
+
+
+def choose(
+    logits: torch.Tensor, settings: torch.Tensor, num_likeliest: int, *, are_limited: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws among the likeliest tokens, without a word to the processor.
+
+    Nucleus (top-p) sampling: Holtzman et al. 2019, arXiv:1904.09751; the token that crosses top_p stays.
+
+    Args:
+        logits: `(sequences, vocab)`, float32.
+        settings: `(5, sequences)` in float64, as `settings_of` says.
+        num_likeliest: how many tokens are looked at.
+        are_limited: whether no sequence's top-k is larger than that.
+
+    Returns:
+        The ids, `(sequences,)`, and whether each is what all tokens would have given.
+    """
+    temperature, top_k, top_p, min_p, uniform = settings.unsqueeze(-1).unbind(0)
+    scaled = logits / temperature.float()
+    top_logits, top_ids = scaled.topk(num_likeliest)
+    is_candidate = torch.arange(num_likeliest, device=logits.device) < top_k
+    total = top_logits.double().masked_fill(~is_candidate, -torch.inf).logsumexp(-1, keepdim=True)
+    if not are_limited:
+        total = torch.where(top_k < logits.shape[-1], total, scaled.double().logsumexp(-1, keepdim=True))
+    probabilities = (top_logits.double() - total).exp()
+    cumulative = probabilities.cumsum(dim=-1)
+    is_kept = is_candidate & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
+    num_kept = is_kept.sum(dim=-1, keepdim=True).clamp(min=1)  # where nothing is a number
+    is_whole = (top_p == 1.0) & (min_p == 0.0)
+    is_certain = (num_kept < num_likeliest) | (is_whole & (cumulative[:, -1:] > uniform))
     mass = torch.where(is_whole, 1.0, cumulative.gather(-1, num_kept - 1))
     place = torch.searchsorted(cumulative, uniform * mass, right=True)
-    return top_ids.gather(-1, torch.minimum(place, num_kept - 1))[:, 0]
+    return top_ids.gather(-1, torch.minimum(place, num_kept - 1))[:, 0], is_certain[:, 0]
 
 
 def logprobs(logits: torch.Tensor, ids: Sequence[int], num_top: int) -> list[Logprob]:

@@ -14,6 +14,7 @@ import transformers
 
 from model_loader.engine.request import Request
 from model_loader.engine.runner import Feed
+from model_loader.engine.sampling import Sampler, sample
 from model_loader.engine.slots import SlotPlan, common_length
 from model_loader.loading.load import LoadedModel
 
@@ -86,6 +87,12 @@ class SnapshotRunner:
         )
         sequence.ids.extend(feed.ids)
         return [output.logits[0, len(output.logits[0]) - feed.num_logits :]]
+
+    def sample(
+        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
+    ) -> list[int | Exception]:
+        """As `Runner` says."""
+        return sample(torch.stack(list(logits)), samplers)
 
     def release(self, sequence: Snapshot, *, is_kept: bool) -> None:
         """As `Runner` says."""

@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from model_loader.loading import gpu_kernels
+from model_loader.loading import gpu_kernels, gpu_products
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, has_int8_kernel
 
 _FEWEST_ROWS = 4
@@ -74,7 +74,7 @@ class FusedDecoderLayer(nn.Module):
         """`(batch, length, hidden)` to the same shape."""
         assert position_embeddings is not None
         batch, length, _ = hidden_states.shape
-        heads = self.qkv_proj(_normed(self.input_layernorm, hidden_states))
+        heads = _product(self.qkv_proj, hidden_states, norm=self.input_layernorm)
         heads = heads.view(batch, length, -1, self.head_dim)
         rotated, value = heads.split([self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2)
         if self.q_norm is not None:
@@ -90,9 +90,10 @@ class FusedDecoderLayer(nn.Module):
             self, query, key, value, attention_mask,
             dropout=0.0, scaling=self.scaling, sliding_window=self.sliding_window, **kwargs,
         )  # fmt: skip
-        mixed = self.o_proj(mixed.reshape(batch, length, -1))
-        hidden_states, normed = _added_and_normed(self.post_attention_layernorm, hidden_states, mixed)
-        return cast(torch.Tensor, hidden_states + self.down_proj(_gated(self.act_fn, self.gate_up_proj(normed))))
+        mixed = mixed.reshape(batch, length, -1)
+        hidden_states = _product(self.o_proj, mixed, residual=hidden_states)
+        gated = _gated_product(self.gate_up_proj, hidden_states, self.post_attention_layernorm, self.act_fn)
+        return _product(self.down_proj, gated, residual=hidden_states)
 
 
 class OneDnnLinear(nn.Module):
@@ -174,11 +175,39 @@ def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _added_and_normed(norm: Any, x: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    if gpu_kernels.are_available(x.device):
-        return gpu_kernels.added_and_normed(x, delta, norm.weight, norm.variance_epsilon)
-    x = x + delta
-    return x, _normed(norm, x)
+def _product(
+    layer: nn.Module, x: torch.Tensor, *, norm: Any = None, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`layer(norm(x)) + residual`, of which each is left out where it is None."""
+    y = _row_product(layer, x, norm, residual, is_gated=False)
+    if y is None:
+        y = cast(torch.Tensor, layer(x if norm is None else _normed(norm, x)))
+        y = y if residual is None else residual + y
+    return y
+
+
+def _gated_product(layer: nn.Module, x: torch.Tensor, norm: Any, activation: nn.Module) -> torch.Tensor:
+    """The two halves of `layer(norm(x))` multiplied, the first one after its activation."""
+    y = _row_product(layer, x, norm, None, is_gated=True) if isinstance(activation, SiLUActivation) else None
+    return _gated(activation, layer(_normed(norm, x))) if y is None else y
+
+
+def _row_product(
+    layer: nn.Module, x: torch.Tensor, norm: Any, residual: torch.Tensor | None, *, is_gated: bool
+) -> torch.Tensor | None:
+    """A product of one row and what stands around it in one kernel; None where there is none for the layer."""
+    if x.numel() != x.shape[-1] or not gpu_kernels.are_available(x.device):
+        return None
+    weight, epsilon = (None, 0.0) if norm is None else (norm.weight, norm.variance_epsilon)
+    around: dict[str, Any] = {"norm": weight, "epsilon": epsilon, "residual": residual, "is_gated": is_gated}
+    if type(layer) is nn.Linear:
+        return gpu_products.row_product(x, layer.weight, layer.bias, **around)
+    if isinstance(layer, Int8Linear) and layer.q.shape == (layer.out_features, layer.in_features):
+        return gpu_products.row_product(x, layer.q, layer.bias, scales=layer.scales, **around)
+    if isinstance(layer, Int4Linear) and layer.is_in_words and layer.packed.shape[0] == layer.out_features:
+        numbers = (layer.scales_and_zeros, layer.group_size)
+        return gpu_products.int4_row_product(x, layer.packed, *numbers, layer.bias, **around)
+    return None
 
 
 def _turned(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,8 @@
 """Small kernels for NVIDIA GPUs, in Triton, which torch brings along there.
 
 At one token a step a GPU spends as long on starting many small kernels as on a small product, so what stands between
-two products is one kernel each. torch's own product of 4-bit weights is quick up to four rows and then takes time in
-proportion to them; here it reads the weights once for many rows, in the same packed order. Where Triton is missing or
-cannot compile, the callers compute the same with torch's operations.
+two products is one kernel each. Where Triton is missing or cannot compile, the callers compute the same with torch's
+operations.
 """
 
 import functools
@@ -20,17 +19,16 @@ except ImportError:  # builds of torch for processors alone have none
 
 logger = logging.getLogger(__name__)
 
-_PACKED_CHANNELS = 128
-"""Input channels that torch's kernel keeps together, in the order that `_reordered` gives the activations."""
-_MOST_ROWS = 64
-"""From here on unpacking the weight once and leaving the product to cuBLAS is quicker."""
-_COLUMNS, _SPLITS = 64, 4
+_KEYS_AT_ONCE = 64
+_MOST_SPLITS = 16
+_ENOUGH_PROGRAMS = 512
+"""So many keep a large GPU busy; fewer sequences than that are cut into parts."""
 
 
 @functools.cache
 def are_available(device: torch.device) -> bool:
     """Whether kernels compile and run on a device; tried out once."""
-    if triton is None or device.type != "cuda" or torch.version.hip:  # AMD's packed weights have another order
+    if triton is None or device.type != "cuda" or torch.version.hip:  # never tried on AMD's
         return False
     try:
         found = gated(torch.tensor([[2.0, 3.0]], device=device))
@@ -46,18 +44,6 @@ def gated(gate_up: torch.Tensor) -> torch.Tensor:
     output = gate_up.new_empty(*gate_up.shape[:-1], width)
     _gate[(output.numel() // width, triton.cdiv(width, 1024))](gate_up, output, width, BLOCK=1024)
     return output
-
-
-def added_and_normed(
-    x: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`x + delta` and its RMS norm, all `(..., width)` and contiguous."""
-    width = x.shape[-1]
-    total, normed = torch.empty_like(x), torch.empty_like(x)
-    _add_and_norm[(x.numel() // width,)](
-        x, delta, weight, total, normed, epsilon, width, BLOCK=triton.next_power_of_2(width), num_warps=8
-    )
-    return total, normed
 
 
 def rotated(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
@@ -80,51 +66,45 @@ def store(keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, layer:
     )  # fmt: skip
 
 
-def int4_product(
-    x: torch.Tensor, packed: torch.Tensor, scales_and_zeros: torch.Tensor, group_size: int
+def attend_to_pages(
+    query: torch.Tensor,
+    layer: torch.Tensor,
+    lengths: torch.Tensor,
+    page_table: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
 ) -> torch.Tensor:
-    """`(rows, in_features)` times weights in the order of torch's 4-bit kernel; `(rows, out_features)`."""
-    rows, in_features = x.shape
-    out_features = scales_and_zeros.shape[1]
-    x = _reordered(x)
-    groups = in_features // _PACKED_CHANNELS
-    if rows > _MOST_ROWS:
-        weight = x.new_empty(out_features, in_features)
-        _unpack_int4[(out_features // _COLUMNS, groups)](
-            packed, scales_and_zeros, weight, out_features, groups, GROUP=group_size, COLUMNS=_COLUMNS
-        )
-        return functional.linear(x, weight)
-    block = max(16, triton.next_power_of_2(rows))
-    sums = x.new_empty(_SPLITS, rows, out_features, dtype=torch.float32)
-    _multiply_int4[(out_features // _COLUMNS, _SPLITS)](
-        x, packed, scales_and_zeros, sums, rows, out_features, groups,
-        GROUP=group_size, ROWS=block, COLUMNS=_COLUMNS, SPLITS=_SPLITS, num_warps=4, num_stages=4,
-    )  # fmt: skip
-    return sums.sum(0).to(x.dtype)
+    """Attention of one query to each sequence, whose keys and values lie in pages; long ones are read in parts.
 
+    Args:
+        query: `(sequences, heads, head_dim)`.
+        layer: keys and values, `(2, pages, tokens of a page, kv_heads, head_dim)`.
+        lengths: tokens of each sequence, `(sequences,)`; 0 gives zeros.
+        page_table: each one's pages, `(sequences, most pages)`.
+        scaling: of the scores; None for `head_dim ** -0.5`.
+        sliding_window: how many tokens back a query sees, itself included; None for all.
 
-def int8_product(x: torch.Tensor, q: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """`(rows, in_features)` times `q * scales`, `(out_features, in_features)` in int8; `(rows, out_features)`."""
-    rows, in_features = x.shape
-    out_features = q.shape[0]
-    if rows > _MOST_ROWS or out_features % _COLUMNS or in_features % _PACKED_CHANNELS:
-        return functional.linear(x, q.to(x.dtype)) * scales
-    block = max(16, triton.next_power_of_2(rows))
-    sums = x.new_empty(_SPLITS, rows, out_features, dtype=torch.float32)
-    _multiply_int8[(out_features // _COLUMNS, _SPLITS)](
-        x, q, scales, sums, rows, out_features, in_features // _PACKED_CHANNELS,
-        ROWS=block, COLUMNS=_COLUMNS, SPLITS=_SPLITS, num_warps=4, num_stages=4,
-    )  # fmt: skip
-    return sums.sum(0).to(x.dtype)
-
-
-def _reordered(x: torch.Tensor) -> torch.Tensor:
-    """Input channels in the order in which a packed weight unpacks.
-
-    Of each 128 channels torch's kernel gives a thread those that its matrix instruction wants: the bits of a channel's
-    number mean, from the highest, 4 words of a thread, 2 tiles, 2 halves, 4 threads, 2 neighbours.
+    Source: Dao et al. 2023, "Flash-Decoding for long-context inference".
     """
-    return x.view(x.shape[0], -1, 4, 2, 2, 4, 2).permute(0, 1, 3, 4, 6, 5, 2).reshape(x.shape)
+    num_sequences, num_heads, head_dim = query.shape
+    page_tokens, kv_heads = layer.shape[2:4]
+    wanted = triton.next_power_of_2(_ENOUGH_PROGRAMS // (num_sequences * kv_heads) or 1)
+    splits = min(_MOST_SPLITS, wanted)
+    output = query.new_empty(query.shape)
+    parts = query.new_empty(num_sequences * num_heads * splits, head_dim, dtype=torch.float32)
+    weights = query.new_empty(num_sequences * num_heads * splits, dtype=torch.float32)
+    shared = num_heads // kv_heads
+    block = triton.next_power_of_2(head_dim)
+    _attend_to_part[(num_sequences, kv_heads, splits)](
+        query, layer, page_table, lengths, parts, weights, scaling or head_dim**-0.5, sliding_window or 0,
+        query.stride(0), query.stride(1), layer.stride(0), page_table.shape[1],
+        HEADS=kv_heads, SHARED=shared, ROWS=max(16, triton.next_power_of_2(shared)), DIM=head_dim,
+        SPLITS=splits, PAGE=page_tokens, KEYS=_KEYS_AT_ONCE, BLOCK=block, num_warps=4,
+    )  # fmt: skip
+    _join_parts[(num_sequences * num_heads,)](
+        parts, weights, output, DIM=head_dim, SPLITS=splits, BLOCK=block, num_warps=1
+    )
+    return output
 
 
 if triton is not None:
@@ -137,20 +117,6 @@ if triton is not None:
         gate = tl.load(gate_up + row * 2 * width + column, is_in, 0.0).to(tl.float32)
         up = tl.load(gate_up + row * 2 * width + width + column, is_in, 0.0).to(tl.float32)
         tl.store(output + row * width + column, (gate * tl.sigmoid(gate) * up).to(output.dtype.element_ty), is_in)
-
-    @triton.jit
-    def _add_and_norm(x, delta, weight, total, normed, epsilon, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-        row = tl.program_id(0).to(tl.int64)
-        column = tl.arange(0, BLOCK)
-        is_in = column < width
-        first = tl.load(x + row * width + column, is_in, 0.0).to(tl.float32)
-        second = tl.load(delta + row * width + column, is_in, 0.0).to(tl.float32)
-        added = (first + second).to(total.dtype.element_ty)
-        tl.store(total + row * width + column, added, is_in)
-        values = added.to(tl.float32)
-        scale = tl.rsqrt(tl.sum(values * values, 0) / width + epsilon)
-        factors = tl.load(weight + column, is_in, 0.0).to(tl.float32)
-        tl.store(normed + row * width + column, (values * scale * factors).to(normed.dtype.element_ty), is_in)
 
     @triton.jit
     def _rotate(  # type: ignore[no-untyped-def]
@@ -186,65 +152,62 @@ if triton is not None:
         tl.store(target + plane, tl.load(values + row * value_row + head * value_head + place, is_in), is_in)
 
     @triton.jit
-    def _int4_block(packed, scales_and_zeros, columns, group, out_features, num_groups, GROUP: tl.constexpr):  # type: ignore[no-untyped-def]
-        """128 input channels, in the order of `_reordered`, of some output channels: `(128, columns)` in float32."""
-        word = tl.arange(0, 16)
-        words = tl.load(
-            packed + (columns // 8 * num_groups + group)[None, :] * 128 + (columns % 8 * 16)[None, :] + word[:, None]
-        )
-        place = tl.arange(0, 8)
-        shift = (place & 1) * 16 + (place >> 1 & 1) * 4 + (place >> 2) * 8
-        q = ((words[None, :, :] >> shift[:, None, None]) & 15).to(tl.float32) - 8
-        if GROUP >= 128:
-            at = ((group * 128 // GROUP * out_features + columns) * 2)[None, None, :]
-        else:
-            at = (((group * 128 + word % 4 * 32) // GROUP)[:, None] * out_features + columns[None, :])[None, :, :] * 2
-        scale = tl.load(scales_and_zeros + at).to(tl.float32)
-        zero = tl.load(scales_and_zeros + at + 1).to(tl.float32)
-        return tl.reshape(q * scale + zero, (128, columns.shape[0]))
+    def _attend_to_part(  # type: ignore[no-untyped-def]
+        query, layer, page_table, lengths, parts, part_weights, scaling, window,
+        query_row, query_head, plane, table_width,
+        HEADS: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, SPLITS: tl.constexpr,
+        PAGE: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr,
+    ):  # fmt: skip
+        """The query heads that share a key head over a part of a sequence; weights are logarithms of base 2."""
+        sequence = tl.program_id(0).to(tl.int64)
+        head = tl.program_id(1)
+        split = tl.program_id(2)
+        row = tl.arange(0, ROWS)
+        dim = tl.arange(0, BLOCK)
+        is_dim = (dim < DIM)[None, :]
+        is_row = row < SHARED
+        length = tl.load(lengths + sequence)
+        first_seen = 0
+        if window > 0:
+            first_seen = tl.maximum(length - window, 0)
+        share = tl.cdiv(tl.cdiv(length - first_seen // KEYS * KEYS, SPLITS), KEYS) * KEYS
+        begin = first_seen // KEYS * KEYS + split * share
+        end = tl.minimum(begin + share, length)
+        source = query + sequence * query_row + (head * SHARED + row)[:, None] * query_head + dim[None, :]
+        q = tl.load(source, is_row[:, None] & is_dim, 0.0)
+        highest = tl.full((ROWS,), -1e30, tl.float32)
+        total = tl.zeros((ROWS,), tl.float32)
+        mixed = tl.zeros((ROWS, BLOCK), tl.float32)
+        for at in range(begin, end, KEYS):
+            token = at + tl.arange(0, KEYS)
+            is_seen = (token >= first_seen) & (token < end)
+            page = tl.load(page_table + sequence * table_width + at // PAGE).to(tl.int64)
+            place = layer + ((page * PAGE + token % PAGE) * HEADS + head)[:, None] * DIM + dim[None, :]
+            k = tl.load(place, is_seen[:, None] & is_dim, 0.0)
+            v = tl.load(place + plane, is_seen[:, None] & is_dim, 0.0)
+            scores = tl.dot(q, tl.trans(k)) * (scaling * 1.4426950408889634)
+            scores = tl.where(is_seen[None, :], scores, -1e30)
+            higher = tl.maximum(highest, tl.max(scores, 1))
+            shares = tl.where(is_seen[None, :], tl.exp2(scores - higher[:, None]), 0.0)
+            kept = tl.exp2(highest - higher)
+            total = total * kept + tl.sum(shares, 1)
+            mixed = tl.dot(shares.to(v.dtype), v, mixed * kept[:, None])
+            highest = higher
+        target = ((sequence * HEADS + head) * SHARED + row) * SPLITS + split
+        total = tl.maximum(total, 1e-30)
+        tl.store(parts + target[:, None] * DIM + dim[None, :], mixed / total[:, None], is_row[:, None] & is_dim)
+        tl.store(part_weights + target, highest + tl.log2(total), is_row)
 
     @triton.jit
-    def _unpack_int4(  # type: ignore[no-untyped-def]
-        packed, scales_and_zeros, weight, out_features, num_groups, GROUP: tl.constexpr, COLUMNS: tl.constexpr
+    def _join_parts(  # type: ignore[no-untyped-def]
+        parts, part_weights, output, DIM: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr
     ):
-        columns = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        group = tl.program_id(1)
-        block = _int4_block(packed, scales_and_zeros, columns, group, out_features, num_groups, GROUP)
-        target = weight + columns[None, :] * num_groups * 128 + group * 128 + tl.arange(0, 128)[:, None]
-        tl.store(target, block.to(weight.dtype.element_ty))
-
-    @triton.jit
-    def _multiply_int4(  # type: ignore[no-untyped-def]
-        x, packed, scales_and_zeros, sums, num_rows, out_features, num_groups,
-        GROUP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPLITS: tl.constexpr,
-    ):  # fmt: skip
-        columns = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        rows = tl.arange(0, ROWS)
-        is_row = rows[:, None] < num_rows
-        source = x + rows[:, None] * num_groups * 128 + tl.arange(0, 128)[None, :]
-        total = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for group in range(tl.program_id(1), num_groups, SPLITS):
-            block = _int4_block(packed, scales_and_zeros, columns, group, out_features, num_groups, GROUP)
-            part = tl.load(source + group * 128, is_row, 0.0)
-            total = tl.dot(part, block.to(part.dtype), total)
-        target = sums + (tl.program_id(1) * num_rows + rows[:, None]) * out_features + columns[None, :]
-        tl.store(target, total, is_row)
-
-    @triton.jit
-    def _multiply_int8(  # type: ignore[no-untyped-def]
-        x, q, scales, sums, num_rows, out_features, num_groups,
-        ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPLITS: tl.constexpr,
-    ):  # fmt: skip
-        columns = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        rows = tl.arange(0, ROWS)
-        is_row = rows[:, None] < num_rows
-        place = tl.arange(0, 128)
-        source = x + rows[:, None] * num_groups * 128 + place[None, :]
-        weights = q + columns[None, :] * num_groups * 128 + place[:, None]
-        total = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for group in range(tl.program_id(1), num_groups, SPLITS):
-            part = tl.load(source + group * 128, is_row, 0.0)
-            total = tl.dot(part, tl.load(weights + group * 128).to(part.dtype), total)
-        total *= tl.load(scales + columns).to(tl.float32)[None, :]
-        target = sums + (tl.program_id(1) * num_rows + rows[:, None]) * out_features + columns[None, :]
-        tl.store(target, total, is_row)
+        row = tl.program_id(0).to(tl.int64)
+        split = tl.arange(0, SPLITS)
+        dim = tl.arange(0, BLOCK)
+        is_dim = dim < DIM
+        weights = tl.load(part_weights + row * SPLITS + split)
+        weights = tl.exp2(weights - tl.max(weights, 0))
+        mixed = tl.load(parts + (row * SPLITS + split)[:, None] * DIM + dim[None, :], is_dim[None, :], 0.0)
+        joined = tl.sum(mixed * weights[:, None], 0) / tl.sum(weights, 0)
+        tl.store(output + row * DIM + dim, joined.to(output.dtype.element_ty), is_dim)

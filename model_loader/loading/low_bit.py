@@ -2,9 +2,9 @@
 
 Int4: groups of input channels share a scale and a zero, `weight = (q - 8) * scale + zero`, q from 0 to 15.
 Int8: every output channel has a scale, `weight = q * scale`, q from -127 to 127.
-The kernels: `_weight_int4pack_mm` (CUDA, compute capability 8.0 and later), `_weight_int4pack_mm_for_cpu` and
-`_weight_int8pack_mm` (CPU), which are quick in bfloat16 only, and oneDNN's product of bytes where the processor has
-instructions for it. Elsewhere a layer's weight is unpacked at each use.
+The kernels: `gpu_products` (CUDA with Triton), `_weight_int4pack_mm` (CUDA without, compute capability 8.0 and later),
+`_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm` (CPU), which are quick in bfloat16 only, and oneDNN's product
+of bytes where the processor has instructions for it. Elsewhere a layer's weight is unpacked at each use.
 """
 
 import functools
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model_loader.loading import gpu_kernels
+from model_loader.loading import gpu_kernels, gpu_products
 from model_loader.loading.hardware import probe_hardware
 
 GROUP_SIZE = 128
@@ -30,8 +30,6 @@ _ROWS_TO_UNPACK_FOR = 64
 """From here on the 4-bit kernel on processors takes longer than unpacking the weight and a product in bfloat16."""
 _WEIGHTS_AT_ONCE = 2**21
 """So many are unpacked at once: what lies between the steps should stay in the processor's cache."""
-_FEW_ROWS = 4
-"""Up to here torch's 4-bit kernel on CUDA takes no longer than for one row; from then on ours is quicker."""
 _ACTIVATION_MAX = 32639
 """Activations are rounded to 16 bits and computed as two bytes, each of which oneDNN takes from -128 to 127."""
 _LEAST_ACTIVATION = 1e-26
@@ -49,6 +47,7 @@ class Int4Linear(nn.Module):
         scales_and_zeros: `(groups, out_features, 2)` in bfloat16.
         bias: `(out_features,)` or None.
         has_kernel: whether the device computes with packed weights; otherwise they are unpacked at each use.
+        is_in_words: whether their order is that of `gpu_products`.
     """
 
     def __init__(
@@ -64,11 +63,13 @@ class Int4Linear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = q.shape
         self.group_size = self.in_features // scales.shape[1]
-        self.has_kernel = has_int4_kernel(q.device)
+        self.has_kernel = has_int4_kernel(q.device, self.in_features)
+        self.is_in_words = self.has_kernel and gpu_kernels.are_available(q.device)
         padding = -self.out_features % _CPU_CHANNELS
         scales_and_zeros = torch.stack([scales.T, zeros.T], dim=-1).to(torch.bfloat16)
         self.scales_and_zeros = nn.Buffer(functional.pad(scales_and_zeros, (0, 0, 0, padding)).contiguous())
-        self.packed = nn.Buffer(_pack_int4(functional.pad(q, (0, 0, 0, padding)), self.has_kernel))
+        q = functional.pad(q, (0, 0, 0, padding))
+        self.packed = nn.Buffer(gpu_products.pack_int4(q) if self.is_in_words else _pack_int4(q, self.has_kernel))
         self.bias: torch.Tensor | None = None if bias is None else nn.Buffer(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,12 +77,12 @@ class Int4Linear(nn.Module):
         rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
         if not self.has_kernel:
             y = rows @ self.dequantize().to(rows.dtype).T
+        elif self.is_in_words:
+            y = gpu_products.int4_product(rows, self.packed, self.scales_and_zeros, self.group_size)
         elif rows.device.type == "cpu" and rows.shape[0] >= _ROWS_TO_UNPACK_FOR and self._unpacks_in_blocks:
             y = self._product_in_blocks(rows)
         elif rows.device.type == "cpu":
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
-        elif rows.shape[0] > _FEW_ROWS and self._has_gpu_kernels(rows.device):
-            y = gpu_kernels.int4_product(rows, self.packed, self.scales_and_zeros, self.group_size)
         else:
             y = torch.ops.aten._weight_int4pack_mm(rows, self.packed, self.group_size, self.scales_and_zeros)
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
@@ -127,9 +128,6 @@ class Int4Linear(nn.Module):
             torch.mm(rows, tile.view(self.in_features, -1), out=y[:, columns])
         return y
 
-    def _has_gpu_kernels(self, device: torch.device) -> bool:
-        return self.scales_and_zeros.shape[1] % _INT4_BLOCK == 0 and gpu_kernels.are_available(device)
-
     def dequantize(self) -> torch.Tensor:
         """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""
         q = torch.stack([self.packed & 0xF, self.packed >> 4], dim=-1).reshape(-1, self.in_features)
@@ -174,7 +172,7 @@ class Int8Linear(nn.Module):
         if rows.device.type == "cpu":
             y = torch.ops.aten._weight_int8pack_mm(rows, self.q, self.scales)
         elif gpu_kernels.are_available(rows.device):
-            y = gpu_kernels.int8_product(rows, self.q, self.scales)
+            y = gpu_products.int8_product(rows, self.q, self.scales)
         else:
             y = (rows @ self.q.to(rows.dtype).T) * self.scales
         y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
@@ -304,8 +302,9 @@ def _pack_int4(q: torch.Tensor, has_kernel: bool) -> torch.Tensor:
     return torch.ops.aten._convert_weight_to_int4pack((pairs[..., 0] << 4 | pairs[..., 1]), _CUDA_INNER_TILES)
 
 
-def has_int4_kernel(device: torch.device) -> bool:
-    """Whether a device computes with packed 4-bit weights."""
+def has_int4_kernel(device: torch.device, in_features: int) -> bool:
+    """Whether a device computes with packed 4-bit weights of so many input channels."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        is_whole = in_features % gpu_products.CHANNELS_OF_WORDS == 0
+        return is_whole and torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
+from model_loader.engine import batch_runner
 from model_loader.engine import engine as engine_module
 from model_loader.engine.engine import Engine
 from model_loader.engine.pace import Pace
@@ -206,7 +207,7 @@ def test_a_failure_in_sampling_gives_no_token_twice(
 ) -> None:
     request = Request(PROMPT, GREEDY, frozenset())
     expected = [token.id for token in tokens(engine, request)]
-    draw, fails = engine_module.sample, [9, 8, 3]  # how many samplings away each failure is
+    draw, fails = batch_runner.sample, [9, 8, 3]  # how many samplings away each failure is
 
     def fail_together(*args: Any) -> Any:
         fails[:] = [each - 1 for each in fails]
@@ -214,7 +215,7 @@ def test_a_failure_in_sampling_gives_no_token_twice(
             raise torch.OutOfMemoryError("x")
         return draw(*args)
 
-    monkeypatch.setattr(engine_module, "sample", fail_together)
+    monkeypatch.setattr(batch_runner, "sample", fail_together)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: tokens(engine, request), range(3)))
     assert [[token.id for token in answer] for answer in answers] == [expected] * 3

@@ -129,6 +129,35 @@ def test_pages_and_static_shapes_give_the_tokens_of_generate(kind: str, is_stati
         engine.close()
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_new_tokens=20, temperature=0.9, top_k=20, top_p=0.8, seed=1),
+        Sampling(max_new_tokens=20, temperature=0.9, top_k=100, min_p=0.01, seed=2),
+        Sampling(max_new_tokens=20, temperature=2.0, top_p=0.99, seed=3),  # more tokens than are looked at first
+        Sampling(max_new_tokens=20, temperature=2.0, seed=4),
+        Sampling(max_new_tokens=20, temperature=0.9, top_k=20, repetition_penalty=1.2, seed=5),
+    ],
+)
+def test_recorded_draws_are_those_of_the_plain_way(loaded: LoadedModel, sampling: Sampling) -> None:
+    """Beside them greedy ones, longer and shorter, so that rows end and steps that were begun ahead are left."""
+
+    def answers(engine: Engine) -> list[list[int]]:
+        requests = [Request(prompt_of(20 + 9 * place), sampling, frozenset(), f"drawn {place}") for place in range(3)]
+        requests += [greedy(prompt_of(30 + place), length, f"greedy {place}") for place, length in enumerate((5, 31))]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            return list(pool.map(lambda request: ids(engine, request), requests))
+
+    found = []
+    for is_static in (False, True):
+        engine = open_engine(loaded, is_static=is_static)
+        try:
+            found.append(answers(engine))
+        finally:
+            engine.close()
+    assert found[0] == found[1]
+
+
 def test_attention_that_is_wrong_for_two_sequences_is_not_used(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

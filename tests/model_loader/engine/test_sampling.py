@@ -66,7 +66,7 @@ def test_tokens_come_with_the_probabilities_of_transformers(
     grid = 2000
     uniforms = [(n + 0.5) / grid for n in range(grid)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling_module, "_LIKELIEST", num_likeliest)
+        patch.setattr(sampling_module, "LIKELIEST", num_likeliest)
         drawn = draw(logits.expand(grid, -1), [sampling] * grid, uniforms)
     found = torch.bincount(drawn, minlength=VOCAB).double() / grid
     assert torch.allclose(found, expected, atol=1.5 / grid)

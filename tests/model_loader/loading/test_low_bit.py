@@ -34,7 +34,7 @@ def test_an_int4_layer_computes_with_its_rounded_weight(
     weight, bias, x = random_weight(shape), torch.randn(shape[0]), torch.randn(1, rows, shape[1]).bfloat16()
     rounded = round_to_int4(weight)
     if not has_kernel:
-        monkeypatch.setattr(low_bit, "has_int4_kernel", lambda device: False)
+        monkeypatch.setattr(low_bit, "has_int4_kernel", lambda device, in_features: False)
     layer = Int4Linear(*rounded, bias)
     y = layer(x)
     assert y.shape == (1, rows, shape[0])
