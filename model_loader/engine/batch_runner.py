@@ -22,6 +22,7 @@ class BatchRunner:
 
     attention = SLOTS_ATTENTION
     """The name under which transformers finds how to attend."""
+    fewest_tokens = 8
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan

@@ -55,7 +55,7 @@ class Engine:
         self._waiting: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
         self._changed = threading.Condition()
-        self._pace = Pace()
+        self._pace = Pace(self._runner.fewest_tokens)
         self._step_began_s: float | None = None
         self._stopped: EngineStopped | None = None
         self._problem: str | None = None
@@ -263,8 +263,9 @@ class Engine:
                 continue
             if not job.is_reading:
                 ready.append((job, scores[-1]))
+        sampled = self._sampled(ready)
         now_s = time.monotonic()
-        for (job, scores), token in zip(ready, self._sampled(ready), strict=True):
+        for (job, scores), token in zip(ready, sampled, strict=True):
             if isinstance(token, Exception):
                 self._problem = str(token) if isinstance(token, InvalidNumbers) else self._problem
                 self._end(job, token)

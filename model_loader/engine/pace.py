@@ -6,7 +6,7 @@ ends of prompts, are slower by the token and say little about larger ones.
 
 _ALONE_S = 1.0
 """How long a piece of a prompt may take while nobody is answering."""
-_FEWEST, _MOST = 8, 1024
+_MOST = 1024
 _FIRST_GUESS = 64
 _MOST_GROWTH = 8
 _LEAST_S = 1e-6
@@ -15,11 +15,16 @@ _SHARE_OF_NEW = 0.3
 
 
 class Pace:
-    """Measures steps. Used by the engine thread alone."""
+    """Measures steps. Used by the engine thread alone.
 
-    def __init__(self) -> None:
+    Args:
+        fewest_tokens: a smaller piece would not be quicker.
+    """
+
+    def __init__(self, fewest_tokens: int) -> None:
+        self._fewest = fewest_tokens
         self._step_s: float | None = None
-        self._alone, self._beside = _FIRST_GUESS, _FEWEST
+        self._alone, self._beside = max(_FIRST_GUESS, fewest_tokens), fewest_tokens
 
     def chunk_tokens(self, is_anybody_answering: bool) -> int:
         """How many prompt tokens the next step may read: with answers beside them no more than double its time."""
@@ -31,14 +36,13 @@ class Pace:
             old = self._step_s
             self._step_s = step_s if old is None else old + _SHARE_OF_NEW * (step_s - old)
         elif not is_anybody_answering:
-            self._alone = _fitted(self._alone, num_read, step_s, _ALONE_S)
+            self._alone = self._fitted(self._alone, num_read, step_s, _ALONE_S)
         elif self._step_s is not None:
-            self._beside = _fitted(self._beside, num_read, step_s - self._step_s, self._step_s)
+            self._beside = self._fitted(self._beside, num_read, step_s - self._step_s, self._step_s)
 
-
-def _fitted(size: int, num_read: int, took_s: float, limit_s: float) -> int:
-    """The size of pieces after one of `num_read` tokens: it grows after whole pieces only."""
-    if num_read < size and took_s <= limit_s:
-        return size
-    fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH, _LEAST_S)
-    return max(_FEWEST, min(_MOST, int(fitting)))
+    def _fitted(self, size: int, num_read: int, took_s: float, limit_s: float) -> int:
+        """The size of pieces after one of `num_read` tokens: it grows after whole pieces only."""
+        if num_read < size and took_s <= limit_s:
+            return size
+        fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH, _LEAST_S)
+        return max(self._fewest, min(_MOST, int(fitting)))

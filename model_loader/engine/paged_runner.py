@@ -55,6 +55,7 @@ class PagedRunner(BatchRunner):
     """Many sequences at once in pages; steps that only decode are replayed from CUDA graphs."""
 
     attention = PAGED_ATTENTION
+    fewest_tokens = _TOKENS[0] - _ROWS[-1]
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         num_pages = max(1, plan.max_tokens // PAGE_TOKENS)
@@ -113,6 +114,8 @@ class PagedRunner(BatchRunner):
             slot.ids.extend(feed.ids)
         wanting = [slot for slot, feed in zip(slots, feeds, strict=True) if feed.num_logits]
         self._last = Decoded(step, wanting, list(range(len(wanting))))
+        if not wanting and logits.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # or a long prompt would be in the queue at once, past recall
         rows = iter(logits.split(1))
         return [next(rows) if feed.num_logits else logits[:0] for feed in feeds]
 
@@ -267,6 +270,12 @@ class PagedRunner(BatchRunner):
         error = float((found[0].float() - expected).norm() / expected.norm())
         if not error < _MOST_ERROR:
             raise RuntimeError(f"attention over pages is wrong by {error:.1%}")
+
+    def close(self) -> None:
+        """As `Runner` says."""
+        self._recorded.clear()
+        self._last = self._ahead = None
+        super().close()
 
     def _check_tried(self, slot: Slot) -> None:
         if self._pages.num_layers != self._config.num_hidden_layers:

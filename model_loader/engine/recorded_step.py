@@ -25,36 +25,34 @@ class Recording(Generic[T]):
     On a CUDA device it is recorded at the first call and replayed from then on; elsewhere it is computed each time.
 
     Args:
-        compute: what is recorded.
         memory: the pool of memory that recordings share, which never run side by side; None computes each time.
     """
 
-    def __init__(self, compute: Callable[[], T], memory: Any) -> None:
-        self._compute = compute
+    def __init__(self, memory: Any) -> None:
         self._memory = memory
         self._graph: Any = None
         self._result: T | None = None
 
-    def __call__(self) -> T:
-        """Computes, or puts the computation into the GPU's queue."""
+    def __call__(self, compute: Callable[[], T]) -> T:
+        """Computes, or puts the computation into the GPU's queue; it must be the same each time."""
         if self._memory is None:
-            return self._compute()
+            return compute()
         if self._graph is None:
-            self._record()
+            self._record(compute)
         self._graph.replay()
         return cast(T, self._result)
 
-    def _record(self) -> None:
+    def _record(self, compute: Callable[[], T]) -> None:
         """Records after a run outside of the recording, which is what makes the libraries ready."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self._compute()
+            compute()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile; only what this one does is recorded.
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            self._result = self._compute()
+            self._result = compute()
         self._graph = graph
 
 
@@ -89,17 +87,14 @@ class RecordedStep:
         self._rows: list[list[int]] = []  # what `_table` holds
         self.logits = torch.empty(0)
         self.uniforms: list[float] = []
-        self._forward = Recording(self._compute, memory)
-        self._draws: dict[int, Recording[torch.Tensor]] = {
-            num_likeliest: Recording(lambda number=num_likeliest: self._choose(number), memory)  # type: ignore[misc]
-            for num_likeliest in (0, _FEW_LIKELIEST, LIKELIEST)
-        }
+        self._forward = Recording[torch.Tensor](memory)
+        self._draws = {number: Recording[torch.Tensor](memory) for number in (0, _FEW_LIKELIEST, LIKELIEST)}
 
     def record(self) -> None:
         """Computes everything once for nobody."""
         self.run((), (), ())
-        for each in self._draws.values():
-            each()
+        for num_likeliest in self._draws:
+            self._draw(num_likeliest)
 
     def run(
         self, segments: Sequence[Segment], ids: Sequence[int] | torch.Tensor, wanted: Sequence[int]
@@ -141,7 +136,7 @@ class RecordedStep:
             self._rows = rows
             empty: list[list[int]] = [[]] * (self._num_rows - len(rows))
             self._put(self._table, [row + [SPARE_PAGE] * (self._most_pages - len(row)) for row in (*rows, *empty)])
-        self.logits = self._forward()
+        self.logits = self._forward(self._compute)
         return self.logits
 
     def _put(self, target: torch.Tensor, values: Sequence[Any]) -> None:
@@ -194,7 +189,10 @@ class RecordedStep:
                 num_likeliest = max(num_likeliest, _FEW_LIKELIEST if is_few else LIKELIEST)
         if num_likeliest:
             self._put(self._settings, settings_of(settings, uniforms, vocab_size))
-        return self._draws[num_likeliest](), num_likeliest < LIKELIEST
+        return self._draw(num_likeliest), num_likeliest < LIKELIEST
+
+    def _draw(self, num_likeliest: int) -> torch.Tensor:
+        return self._draws[num_likeliest](lambda: self._choose(num_likeliest))
 
     def _choose(self, num_likeliest: int) -> torch.Tensor:
         logits = self.logits.float()

@@ -33,9 +33,15 @@ class Sequenced(Protocol):
 
 
 class Runner(Protocol):
-    """What the engine needs of either way."""
+    """What the engine needs of either way.
+
+    Attributes:
+        plan: how many sequences at once, with how many tokens.
+        fewest_tokens: reading fewer tokens of a prompt takes no less time.
+    """
 
     plan: SlotPlan
+    fewest_tokens: int
 
     def take(self, request: Request) -> Any:
         """Begins a sequence, with as much of its prompt as is known already; None while there is no room."""

@@ -39,6 +39,8 @@ class Snapshot:
 class SnapshotRunner:
     """One sequence at a time, for every other architecture."""
 
+    fewest_tokens = 8
+
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan
         self._loaded = loaded

@@ -195,18 +195,19 @@ def _gated_product(layer: nn.Module, x: torch.Tensor, norm: Any, activation: nn.
 def _row_product(
     layer: nn.Module, x: torch.Tensor, norm: Any, residual: torch.Tensor | None, *, is_gated: bool
 ) -> torch.Tensor | None:
-    """A product of one row and what stands around it in one kernel; None where there is none for the layer."""
-    if x.numel() != x.shape[-1] or not gpu_kernels.are_available(x.device):
+    """A product of one row or few and what stands around it in one kernel; None where the layer has none."""
+    num_rows = x.numel() // x.shape[-1]
+    if num_rows > gpu_products.FEW_ROWS or not gpu_kernels.are_available(x.device):
         return None
     weight, epsilon = (None, 0.0) if norm is None else (norm.weight, norm.variance_epsilon)
     around: dict[str, Any] = {"norm": weight, "epsilon": epsilon, "residual": residual, "is_gated": is_gated}
-    if type(layer) is nn.Linear:
-        return gpu_products.row_product(x, layer.weight, layer.bias, **around)
-    if isinstance(layer, Int8Linear) and layer.q.shape == (layer.out_features, layer.in_features):
-        return gpu_products.row_product(x, layer.q, layer.bias, scales=layer.scales, **around)
     if isinstance(layer, Int4Linear) and layer.is_in_words and layer.packed.shape[0] == layer.out_features:
         numbers = (layer.scales_and_zeros, layer.group_size)
-        return gpu_products.int4_row_product(x, layer.packed, *numbers, layer.bias, **around)
+        return gpu_products.int4_rows_product(x, layer.packed, *numbers, layer.bias, **around)
+    if num_rows == 1 and type(layer) is nn.Linear:
+        return gpu_products.row_product(x, layer.weight, layer.bias, **around)
+    if num_rows == 1 and isinstance(layer, Int8Linear) and layer.q.shape == (layer.out_features, layer.in_features):
+        return gpu_products.row_product(x, layer.q, layer.bias, scales=layer.scales, **around)
     return None
 
 

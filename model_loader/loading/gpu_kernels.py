@@ -1,8 +1,8 @@
 """Small kernels for NVIDIA GPUs, in Triton, which torch brings along there.
 
 At one token a step a GPU spends as long on starting many small kernels as on a small product, so what stands between
-two products is one kernel each. Where Triton is missing or cannot compile, the callers compute the same with torch's
-operations.
+two products is one kernel each, and on Hopper and later a kernel starts while the one before it still runs and waits
+for it then. Where Triton is missing or cannot compile, the callers compute the same with torch's operations.
 """
 
 import functools
@@ -14,6 +14,7 @@ from torch.nn import functional
 try:
     import triton
     from triton import language as tl
+    from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 except ImportError:  # builds of torch for processors alone have none
     triton = None
 
@@ -38,6 +39,13 @@ def are_available(device: torch.device) -> bool:
     return bool((found - functional.silu(torch.tensor(2.0)).item() * 3).abs() < 1e-3)
 
 
+@functools.cache
+def overlap(device: torch.device) -> dict[str, bool]:
+    """How a kernel is told that it may start before the one before it has ended."""
+    is_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    return {"OVERLAPS": True, "launch_pdl": True} if is_hopper else {"OVERLAPS": False}
+
+
 def gated(gate_up: torch.Tensor) -> torch.Tensor:
     """`silu(gate) * up` of `(..., 2 * width)`, where the gate comes first; `(..., width)`."""
     width = gate_up.shape[-1] // 2
@@ -52,7 +60,7 @@ def rotated(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) ->
     output = heads.new_empty(heads.shape)
     _rotate[(length, num_heads)](
         heads, output, cos, signed_sin, heads.stride(1), heads.stride(2),
-        HALF=head_dim // 2, BLOCK=triton.next_power_of_2(head_dim // 2), num_warps=1,
+        HALF=head_dim // 2, BLOCK=triton.next_power_of_2(head_dim // 2), num_warps=1, **overlap(heads.device),
     )  # fmt: skip
     return output
 
@@ -63,6 +71,7 @@ def store(keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, layer:
     _store[(tokens, kv_heads)](
         keys, values, places, layer, keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
         layer.stride(0), HEADS=kv_heads, DIM=head_dim, BLOCK=triton.next_power_of_2(head_dim), num_warps=1,
+        **overlap(keys.device),
     )  # fmt: skip
 
 
@@ -99,10 +108,10 @@ def attend_to_pages(
         query, layer, page_table, lengths, parts, weights, scaling or head_dim**-0.5, sliding_window or 0,
         query.stride(0), query.stride(1), layer.stride(0), page_table.shape[1],
         HEADS=kv_heads, SHARED=shared, ROWS=max(16, triton.next_power_of_2(shared)), DIM=head_dim,
-        SPLITS=splits, PAGE=page_tokens, KEYS=_KEYS_AT_ONCE, BLOCK=block, num_warps=4,
+        SPLITS=splits, PAGE=page_tokens, KEYS=_KEYS_AT_ONCE, BLOCK=block, num_warps=4, **overlap(query.device),
     )  # fmt: skip
     _join_parts[(num_sequences * num_heads,)](
-        parts, weights, output, DIM=head_dim, SPLITS=splits, BLOCK=block, num_warps=1
+        parts, weights, output, DIM=head_dim, SPLITS=splits, BLOCK=block, num_warps=1, **overlap(query.device)
     )
     return output
 
@@ -120,8 +129,12 @@ if triton is not None:
 
     @triton.jit
     def _rotate(  # type: ignore[no-untyped-def]
-        heads, output, cos, signed_sin, row_stride, head_stride, HALF: tl.constexpr, BLOCK: tl.constexpr
-    ):
+        heads, output, cos, signed_sin, row_stride, head_stride,
+        HALF: tl.constexpr, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr,
+    ):  # fmt: skip
+        if OVERLAPS:
+            gdc_launch_dependents()
+            gdc_wait()
         row = tl.program_id(0).to(tl.int64)
         head = tl.program_id(1)
         place = tl.arange(0, BLOCK)
@@ -141,8 +154,11 @@ if triton is not None:
     @triton.jit
     def _store(  # type: ignore[no-untyped-def]
         keys, values, places, layer, key_row, key_head, value_row, value_head, plane,
-        HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
+        HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr,
     ):  # fmt: skip
+        if OVERLAPS:
+            gdc_launch_dependents()
+            gdc_wait()
         row = tl.program_id(0).to(tl.int64)
         head = tl.program_id(1)
         place = tl.arange(0, BLOCK)
@@ -156,9 +172,12 @@ if triton is not None:
         query, layer, page_table, lengths, parts, part_weights, scaling, window,
         query_row, query_head, plane, table_width,
         HEADS: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, SPLITS: tl.constexpr,
-        PAGE: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr,
+        PAGE: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr,
     ):  # fmt: skip
         """The query heads that share a key head over a part of a sequence; weights are logarithms of base 2."""
+        if OVERLAPS:
+            gdc_launch_dependents()
+            gdc_wait()
         sequence = tl.program_id(0).to(tl.int64)
         head = tl.program_id(1)
         split = tl.program_id(2)
@@ -200,8 +219,12 @@ if triton is not None:
 
     @triton.jit
     def _join_parts(  # type: ignore[no-untyped-def]
-        parts, part_weights, output, DIM: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr
-    ):
+        parts, part_weights, output,
+        DIM: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr,
+    ):  # fmt: skip
+        if OVERLAPS:
+            gdc_launch_dependents()
+            gdc_wait()
         row = tl.program_id(0).to(tl.int64)
         split = tl.arange(0, SPLITS)
         dim = tl.arange(0, BLOCK)

@@ -1,6 +1,6 @@
 """The engine on an NVIDIA GPU, on random weights of the shape of Qwen-7B, beside `generate`; nothing without a GPU.
 
-    python -m tests.benchmarks.gpu [--layers N]
+    python -m tests.benchmarks.gpu [--layers N] [--without-peers]
 
 Told are one stream in bfloat16 and in 4 bits against the memory's bandwidth, greedy and sampled, 32 streams, reading,
 and the peak of memory against weights and key-value cache. The peers are `generate` as it is and with a static cache
@@ -162,6 +162,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description="Measures the engine on an NVIDIA GPU.")
     parser.add_argument("--layers", type=int, default=32, help="fewer for a quick look (default: %(default)s)")
+    parser.add_argument("--without-peers", action="store_true", help="measure no `generate`")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("No NVIDIA GPU here: nothing to measure.")
@@ -172,7 +173,7 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}: copies at {bandwidth / 1e9:,.0f} GB/s")
     for name, is_int4 in (("bf16", False), ("int4", True)):
         model = make_model(arguments.layers, is_int4=is_int4)
-        if not is_int4:
+        if not is_int4 and not arguments.without_peers:
             row["generate_tokens_per_s"] = round(measure_generate(model), 1)
             row["generate_static_tokens_per_s"] = round(measure_generate(model, cache_implementation="static"), 1)
         fuse(model)
@@ -196,7 +197,8 @@ def main() -> None:
         )
         del engine, model
         torch.cuda.empty_cache()
-    print(f"generate: {row['generate_tokens_per_s']} tokens/s; static {row['generate_static_tokens_per_s']}")
+    if not arguments.without_peers:
+        print(f"generate: {row['generate_tokens_per_s']} tokens/s; static {row['generate_static_tokens_per_s']}")
     print(json.dumps({"benchmark": "gpu", "prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, **row}))
 
 

@@ -106,7 +106,7 @@ def test_the_kernels_of_our_own_run() -> None:
 
 
 @pytest.mark.parametrize("group_size", [32, 64, 128, 256])
-@pytest.mark.parametrize("rows", [1, 4, 5, 33, 64, 65, 300])
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 33, 64, 65, 300])
 def test_four_bits_give_the_product_of_the_weights_they_stand_for(rows: int, group_size: int) -> None:
     torch.manual_seed(rows)
     q = torch.randint(0, 16, (192, 512), device="cuda")
@@ -148,7 +148,9 @@ def test_norm_gate_and_residual_are_computed_with_the_product_of_one_row(kind: s
     else:
         four = Int4Linear(*round_to_int4(weight[:192]))
         weight, bias, around["residual"] = four(identity).T, bias[:, :192], residual[:, :96]
-        found = gpu_products.int4_row_product(x, four.packed, four.scales_and_zeros, four.group_size, bias[0], **around)
+        found = gpu_products.int4_rows_product(
+            x, four.packed, four.scales_and_zeros, four.group_size, bias[0], **around
+        )
     gate, up = (normed @ weight.float().T + bias.float()).chunk(2, dim=-1)
     expected = functional.silu(gate) * up + around["residual"].float()
     assert float((found.float() - expected).norm() / expected.norm()) < 0.01
