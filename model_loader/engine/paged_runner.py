@@ -192,11 +192,12 @@ class PagedRunner(BatchRunner):
         return [ahead.step.logits[row : row + 1] for row in found]
 
     def _make_slots(self) -> Slots:
+        pages = self._pages  # and not the runner, which would then be held by itself
         return Slots(
             self.plan.num_slots,
             self.plan.max_tokens,
             PAGE_TOKENS,
-            lambda rope_alpha, capacity: PagedSlot(rope_alpha, capacity, self._pages),
+            lambda rope_alpha, capacity: PagedSlot(rope_alpha, capacity, pages),
         )
 
     def try_out(self) -> None:

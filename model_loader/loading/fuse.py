@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from model_loader.loading import gpu_kernels, gpu_products
+from model_loader.loading import gpu_int4, gpu_kernels, gpu_products
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, has_int8_kernel
 
 _FEWEST_ROWS = 4
@@ -197,13 +197,13 @@ def _row_product(
 ) -> torch.Tensor | None:
     """A product of one row or few and what stands around it in one kernel; None where the layer has none."""
     num_rows = x.numel() // x.shape[-1]
-    if num_rows > gpu_products.FEW_ROWS or not gpu_kernels.are_available(x.device):
+    if num_rows > gpu_int4.FEW_ROWS or not gpu_kernels.are_available(x.device):
         return None
     weight, epsilon = (None, 0.0) if norm is None else (norm.weight, norm.variance_epsilon)
     around: dict[str, Any] = {"norm": weight, "epsilon": epsilon, "residual": residual, "is_gated": is_gated}
     if isinstance(layer, Int4Linear) and layer.is_in_words and layer.packed.shape[0] == layer.out_features:
         numbers = (layer.scales_and_zeros, layer.group_size)
-        return gpu_products.int4_rows_product(x, layer.packed, *numbers, layer.bias, **around)
+        return gpu_int4.rows_product(x, layer.packed, *numbers, layer.bias, **around)
     if num_rows == 1 and type(layer) is nn.Linear:
         return gpu_products.row_product(x, layer.weight, layer.bias, **around)
     if num_rows == 1 and isinstance(layer, Int8Linear) and layer.q.shape == (layer.out_features, layer.in_features):

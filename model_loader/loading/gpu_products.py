@@ -3,10 +3,6 @@
 One row, an answer alone, is multiplied without the matrix units, and what stands before and after the product is
 computed with it: the norm, the bias, the gate, the residual. On Hopper and later such a kernel starts while the one
 before it still runs and waits for it only when it has asked for its first weights.
-
-4-bit weights lie in words of 32 bits, `(out_features, in_features / 8)`: digit p of word w of each 128 input channels
-is channel 16 p + w. For one row their time would be that of turning them into numbers, so there the activations are
-rounded to 16 bits and cut into two bytes, of which an instruction multiplies four with as many digits.
 """
 
 import torch
@@ -21,28 +17,12 @@ try:
 except ImportError:  # see gpu_kernels
     triton = None
 
-CHANNELS_OF_WORDS = 128
-"""Input channels come in groups of so many."""
-_WORDS = 16
-_DIGITS = 8
-FEW_ROWS = 2
-"""Up to here 4-bit weights are multiplied with one row after the other."""
-_MOST_ROWS = 64
+CHANNELS_AT_ONCE = 128
+MOST_ROWS = 64
 """From here on unpacking the weight once and leaving the product to cuBLAS is quicker."""
-_COLUMNS, _SPLITS = 64, 4
+COLUMNS, SPLITS = 64, 4
+"""Output channels of a program that multiplies some rows, and programs that share the input channels."""
 _ROW_COLUMNS, _ROW_BLOCK = 2, 1024
-_GROUPS_TO_CUT = 8
-_INT4_COLUMNS, _INT4_WORDS = 4, 128
-"""What a warp multiplies at once: each thread four words of all the columns, so that it gets the activations alone."""
-
-
-def pack_int4(q: torch.Tensor) -> torch.Tensor:
-    """Whole numbers from 0 to 15, `(out_features, in_features)`, as words of the order that this module reads."""
-    digits = q.view(q.shape[0], -1, _DIGITS, _WORDS).to(torch.int32)
-    words = digits[:, :, 0].clone()
-    for place in range(1, _DIGITS):
-        words |= digits[:, :, place] << (4 * place)
-    return words.view(q.shape[0], -1)
 
 
 def row_product(
@@ -80,77 +60,18 @@ def row_product(
     return output
 
 
-def int4_rows_product(
-    x: torch.Tensor,
-    packed: torch.Tensor,
-    scales_and_zeros: torch.Tensor,
-    group_size: int,
-    bias: torch.Tensor | None = None,
-    *,
-    norm: torch.Tensor | None = None,
-    epsilon: float = 0.0,
-    residual: torch.Tensor | None = None,
-    is_gated: bool = False,
-) -> torch.Tensor:
-    """As `row_product`, for a few rows and weights of `pack_int4`; the others find those in the cache after the first.
-
-    Scales and zeros are `(groups, out_features, 2)` in bfloat16.
-    """
-    out_features, num_words = packed.shape
-    if is_gated:
-        out_features //= 2
-    output = x.new_empty(*x.shape[:-1], out_features)
-    num_parts = max(1, CHANNELS_OF_WORDS // group_size)
-    num_rows = x.numel() // x.shape[-1]
-    cut = x.new_empty(num_rows, 5 + num_parts, num_words, dtype=torch.int32)
-    _cut_rows[(num_rows, triton.cdiv(num_words, _GROUPS_TO_CUT * _WORDS))](
-        x, norm, cut, cut.view(torch.float32), epsilon, num_words,
-        PARTS=num_parts, HAS_NORM=norm is not None, GROUPS=_GROUPS_TO_CUT, num_warps=4, **overlap(x.device),
-    )  # fmt: skip
-    _multiply_rows_int4[(num_rows, triton.cdiv(out_features, _INT4_COLUMNS))](
-        cut, cut.view(torch.float32), packed, scales_and_zeros.view(torch.int32), bias, residual, output,
-        out_features, num_words, GROUP=group_size, PARTS=num_parts, HAS_BIAS=bias is not None,
-        HAS_RESIDUAL=residual is not None, IS_GATED=is_gated, COLUMNS=_INT4_COLUMNS, WORDS=_INT4_WORDS, num_warps=1,
-        **overlap(x.device),
-    )  # fmt: skip
-    return output
-
-
-def int4_product(
-    x: torch.Tensor, packed: torch.Tensor, scales_and_zeros: torch.Tensor, group_size: int
-) -> torch.Tensor:
-    """`(rows, in_features)` times weights of `pack_int4`; `(rows, out_features)`."""
-    rows = x.shape[0]
-    if rows <= FEW_ROWS:
-        return int4_rows_product(x, packed, scales_and_zeros, group_size)
-    out_features, num_words = packed.shape
-    numbers = scales_and_zeros.view(torch.int32)
-    if rows > _MOST_ROWS:
-        weight = x.new_empty(out_features, x.shape[1])
-        _unpack_int4[(triton.cdiv(out_features, _COLUMNS), num_words // _WORDS)](
-            packed, numbers, weight, out_features, num_words, GROUP=group_size, COLUMNS=_COLUMNS
-        )
-        return functional.linear(x, weight)
-    sums = x.new_empty(_SPLITS, rows, out_features, dtype=torch.float32)
-    _multiply_int4[(triton.cdiv(out_features, _COLUMNS), _SPLITS)](
-        x, packed, numbers, sums, rows, out_features, num_words, GROUP=group_size,
-        ROWS=max(16, triton.next_power_of_2(rows)), COLUMNS=_COLUMNS, SPLITS=_SPLITS, num_warps=4, num_stages=4,
-    )  # fmt: skip
-    return sums.sum(0).to(x.dtype)
-
-
 def int8_product(x: torch.Tensor, q: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """`(rows, in_features)` times `q * scales`, `(out_features, in_features)` in int8; `(rows, out_features)`."""
     rows, in_features = x.shape
     if rows == 1:
         return row_product(x, q, scales=scales)
     out_features = q.shape[0]
-    if rows > _MOST_ROWS or in_features % CHANNELS_OF_WORDS:
+    if rows > MOST_ROWS or in_features % CHANNELS_AT_ONCE:
         return functional.linear(x, q.to(x.dtype)) * scales
-    sums = x.new_empty(_SPLITS, rows, out_features, dtype=torch.float32)
-    _multiply_int8[(triton.cdiv(out_features, _COLUMNS), _SPLITS)](
+    sums = x.new_empty(SPLITS, rows, out_features, dtype=torch.float32)
+    _multiply_int8[(triton.cdiv(out_features, COLUMNS), SPLITS)](
         x, q, scales, sums, rows, out_features, in_features,
-        ROWS=max(16, triton.next_power_of_2(rows)), COLUMNS=_COLUMNS, SPLITS=_SPLITS, num_warps=4, num_stages=4,
+        ROWS=max(16, triton.next_power_of_2(rows)), COLUMNS=COLUMNS, SPLITS=SPLITS, num_warps=4, num_stages=4,
     )  # fmt: skip
     return sums.sum(0).to(x.dtype)
 
@@ -199,10 +120,10 @@ if triton is not None:
             scale = tl.rsqrt(tl.sum(squares, 0) / in_features + epsilon)
             y *= scale
             z *= scale
-        _finish(y, z, bias, residual, output, columns, out_features, HAS_BIAS, HAS_RESIDUAL, IS_GATED)
+        finish(y, z, bias, residual, output, columns, out_features, HAS_BIAS, HAS_RESIDUAL, IS_GATED)
 
     @triton.jit
-    def _finish(  # type: ignore[no-untyped-def]
+    def finish(  # type: ignore[no-untyped-def]
         y, z, bias, residual, output, columns, out_features,
         HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, IS_GATED: tl.constexpr,
     ):  # fmt: skip
@@ -217,195 +138,6 @@ if triton is not None:
         if HAS_RESIDUAL:
             y += tl.load(residual + columns, is_column, 0.0).to(tl.float32)
         tl.store(output + columns, y.to(output.dtype.element_ty), is_column)
-
-    @triton.jit
-    def _digit(words, PLACE: tl.constexpr):  # type: ignore[no-untyped-def]
-        """128 more than a digit, in float32: as the highest bits of 128's fraction it needs no conversion."""
-        bits = words << (16 - 4 * PLACE) if PLACE < 4 else words >> (4 * PLACE - 16)
-        return ((bits & 0xF0000) | 0x43000000).to(tl.float32, bitcast=True)
-
-    @triton.jit
-    def _scale_and_zero(numbers, at, is_in, EIGHT: tl.constexpr):  # type: ignore[no-untyped-def]
-        """Of pairs of bfloat16 in one word, in float32; `EIGHT` is what digit 8 is computed with, which means zero."""
-        pair = tl.load(numbers + at, is_in, 0)
-        scale = (pair << 16).to(tl.float32, bitcast=True)
-        return scale, (pair & -65536).to(tl.float32, bitcast=True) - EIGHT * scale
-
-    @triton.jit
-    def _normed(x, norm, scale, at, is_in, HAS_NORM: tl.constexpr):  # type: ignore[no-untyped-def]
-        value = tl.load(x + at, is_in, 0.0).to(tl.float32)
-        if HAS_NORM:
-            value *= scale * tl.load(norm + at, is_in, 0.0).to(tl.float32)
-        return value
-
-    @triton.jit
-    def _cut_rows(  # type: ignore[no-untyped-def]
-        x, norm, cut, cut_floats, epsilon, num_words,
-        PARTS: tl.constexpr, HAS_NORM: tl.constexpr, GROUPS: tl.constexpr, OVERLAPS: tl.constexpr,
-    ):  # fmt: skip
-        """Of each word's channels the bytes, as `_multiply_rows_int4` reads them.
-
-        Rows of the output: high bytes of the even digits' channels, of the odd ones', low bytes likewise; what the
-        lowest bit stands for; the sums of the channels, of each part of them that has a scale of its own.
-        """
-        row = tl.program_id(0)
-        x += row * num_words * 8
-        cut += row * (5 + PARTS) * num_words
-        cut_floats += row * (5 + PARTS) * num_words
-        if OVERLAPS:
-            gdc_launch_dependents()
-            gdc_wait()
-        scale = 1.0
-        if HAS_NORM:
-            squares = tl.zeros((1024,), tl.float32)
-            for start in range(0, num_words * 8, 1024):
-                place = start + tl.arange(0, 1024)
-                value = tl.load(x + place, place < num_words * 8, 0.0).to(tl.float32)
-                squares += value * value
-            scale = tl.rsqrt(tl.sum(squares, 0) / (num_words * 8) + epsilon)
-        group = (tl.program_id(1) * GROUPS + tl.arange(0, GROUPS))[:, None]
-        word = tl.arange(0, 16)[None, :]
-        is_in = group * 16 + word < num_words
-        channel = group * 128 + word
-        highest = tl.zeros((GROUPS, 16), tl.float32)
-        for p in tl.static_range(8):
-            highest = tl.maximum(highest, tl.abs(_normed(x, norm, scale, channel + p * 16, is_in, HAS_NORM)))
-        unit = (tl.maximum(tl.max(highest, 1), 1e-26) / 32512)[:, None]  # so that no high byte is 128
-        target = group * 16 + word
-        for is_odd in tl.static_range(2):
-            high_bytes = tl.zeros((GROUPS, 16), tl.int32)
-            low_bytes = tl.zeros((GROUPS, 16), tl.int32)
-            for place in tl.static_range(4):
-                at = channel + (2 * place + is_odd) * 16
-                number = tl.floor(_normed(x, norm, scale, at, is_in, HAS_NORM) / unit + 0.5).to(tl.int32)
-                high = (number + 128) >> 8
-                high_bytes |= (high & 255) << (8 * place)
-                low_bytes |= ((number - (high << 8)) & 255) << (8 * place)
-            tl.store(cut + is_odd * num_words + target, high_bytes, is_in)
-            tl.store(cut + (2 + is_odd) * num_words + target, low_bytes, is_in)
-        tl.store(cut_floats + 4 * num_words + target, unit + tl.zeros((GROUPS, 16), tl.float32), is_in)
-        for part in tl.static_range(PARTS):
-            sums = tl.zeros((GROUPS, 16), tl.float32)
-            for p in tl.static_range(part * 8 // PARTS, (part + 1) * 8 // PARTS):
-                sums += tl.floor(_normed(x, norm, scale, channel + p * 16, is_in, HAS_NORM) / unit + 0.5)
-            tl.store(cut_floats + (5 + part) * num_words + target, sums * unit, is_in)
-
-    @triton.jit
-    def _dot4(a, b, total):  # type: ignore[no-untyped-def]
-        """The sum of four products of signed bytes, and of what there is already."""
-        return tl.inline_asm_elementwise(
-            "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, total], dtype=tl.int32, is_pure=True, pack=1
-        )
-
-    @triton.jit
-    def _products(  # type: ignore[no-untyped-def]
-        words, PART: tl.constexpr, PARTS: tl.constexpr, even_high, odd_high, even_low, odd_low, unit
-    ):
-        """Of each word the sum of its digits times their channels, of one of equal parts of them; in float32."""
-        MASK: tl.constexpr = 0x0F0F0F0F & (((1 << (32 // PARTS)) - 1) << (32 // PARTS * PART))
-        even = words & MASK
-        odd = (words >> 4) & MASK
-        none = tl.zeros_like(words)
-        high = _dot4(odd, odd_high, _dot4(even, even_high, none))
-        low = _dot4(odd, odd_low, _dot4(even, even_low, none))
-        return ((high << 8) + low).to(tl.float32) * unit
-
-    @triton.jit
-    def _multiply_rows_int4(  # type: ignore[no-untyped-def]
-        cut, cut_floats, packed, numbers, bias, residual, output, out_features, num_words,
-        GROUP: tl.constexpr, PARTS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-        IS_GATED: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr, OVERLAPS: tl.constexpr,
-    ):  # fmt: skip
-        row = tl.program_id(0)
-        cut += row * (5 + PARTS) * num_words
-        cut_floats += row * (5 + PARTS) * num_words
-        output += row * out_features
-        if HAS_RESIDUAL:
-            residual += row * out_features
-        columns = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        rows = tl.where(columns < out_features, columns, 0)[:, None]
-        word = tl.arange(0, WORDS)[None, :]
-        source = packed + rows * num_words + word
-        others_source = source + out_features.to(tl.int64) * num_words
-        num_columns = out_features
-        if IS_GATED:
-            num_columns = out_features * 2
-        total = tl.zeros((COLUMNS, WORDS), tl.float32)
-        others = tl.zeros((COLUMNS, WORDS), tl.float32)
-        words = tl.load(source, word < num_words, 0)
-        if IS_GATED:
-            other_words = tl.load(others_source, word < num_words, 0)
-        if OVERLAPS:
-            gdc_launch_dependents()
-            gdc_wait()
-        for start in range(0, num_words, WORDS):
-            is_in = word < num_words - start
-            at = start + word
-            even_high = tl.load(cut + at, is_in, 0)
-            odd_high = tl.load(cut + num_words + at, is_in, 0)
-            even_low = tl.load(cut + 2 * num_words + at, is_in, 0)
-            odd_low = tl.load(cut + 3 * num_words + at, is_in, 0)
-            unit = tl.load(cut_floats + 4 * num_words + at, is_in, 0.0)
-            for part in tl.static_range(PARTS):
-                sums = tl.load(cut_floats + (5 + part) * num_words + at, is_in, 0.0)
-                number = (at // 16 * 128 + part * (128 // PARTS)) // GROUP * num_columns + rows
-                scale, zero = _scale_and_zero(numbers, number, is_in, 8)
-                total += (
-                    _products(words, part, PARTS, even_high, odd_high, even_low, odd_low, unit) * scale + zero * sums
-                )
-                if IS_GATED:
-                    scale, zero = _scale_and_zero(numbers, number + out_features, is_in, 8)
-                    product = _products(other_words, part, PARTS, even_high, odd_high, even_low, odd_low, unit)
-                    others += product * scale + zero * sums
-            is_next = word < num_words - start - WORDS
-            words = tl.load(source + start + WORDS, is_next, 0)
-            if IS_GATED:
-                other_words = tl.load(others_source + start + WORDS, is_next, 0)
-        y, z = tl.sum(total, 1), tl.sum(others, 1)
-        _finish(y, z, bias, residual, output, columns, out_features, HAS_BIAS, HAS_RESIDUAL, IS_GATED)
-
-    @triton.jit
-    def _multiply_int4(  # type: ignore[no-untyped-def]
-        x, packed, numbers, sums, num_rows, out_features, num_words,
-        GROUP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPLITS: tl.constexpr,
-    ):  # fmt: skip
-        PLACES: tl.constexpr = 8 if GROUP >= 128 else GROUP // 16
-        columns = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        is_column = columns < out_features
-        rows = tl.arange(0, ROWS)[:, None]
-        word = tl.arange(0, 16)
-        source = packed + tl.where(is_column, columns, 0)[None, :] * num_words + word[:, None]
-        total = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for group in range(tl.program_id(1), num_words // 16, SPLITS):
-            words = tl.load(source + group * 16)
-            for first in tl.static_range(0, 8, PLACES):
-                at = (group * 128 + first * 16) // GROUP * out_features + columns
-                scale, zero = _scale_and_zero(numbers, at, is_column, 136)
-                for p in tl.static_range(PLACES):
-                    block = _digit(words, first + p) * scale[None, :] + zero[None, :]
-                    channel = group * 128 + (first + p) * 16 + word
-                    part = tl.load(x + rows * (num_words * 8) + channel[None, :], rows < num_rows, 0.0)
-                    total = tl.dot(part, block.to(part.dtype), total)
-        target = sums + (tl.program_id(1) * num_rows + rows) * out_features + columns[None, :]
-        tl.store(target, total, (rows < num_rows) & is_column[None, :])
-
-    @triton.jit
-    def _unpack_int4(  # type: ignore[no-untyped-def]
-        packed, numbers, weight, out_features, num_words, GROUP: tl.constexpr, COLUMNS: tl.constexpr
-    ):
-        PLACES: tl.constexpr = 8 if GROUP >= 128 else GROUP // 16
-        columns = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-        is_column = (columns < out_features)[:, None]
-        group = tl.program_id(1)
-        word = tl.arange(0, 16)[None, :]
-        words = tl.load(packed + columns[:, None] * num_words + group * 16 + word, is_column, 0)
-        for first in tl.static_range(0, 8, PLACES):
-            at = (group * 128 + first * 16) // GROUP * out_features + columns[:, None]
-            scale, zero = _scale_and_zero(numbers, at, is_column, 136)
-            for p in tl.static_range(PLACES):
-                block = _digit(words, first + p) * scale + zero
-                target = weight + columns[:, None] * (num_words * 8) + group * 128 + (first + p) * 16 + word
-                tl.store(target, block.to(weight.dtype.element_ty), is_column)
 
     @triton.jit
     def _multiply_int8(  # type: ignore[no-untyped-def]

@@ -2,9 +2,10 @@
 
 Int4: groups of input channels share a scale and a zero, `weight = (q - 8) * scale + zero`, q from 0 to 15.
 Int8: every output channel has a scale, `weight = q * scale`, q from -127 to 127.
-The kernels: `gpu_products` (CUDA with Triton), `_weight_int4pack_mm` (CUDA without, compute capability 8.0 and later),
-`_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm` (CPU), which are quick in bfloat16 only, and oneDNN's product
-of bytes where the processor has instructions for it. Elsewhere a layer's weight is unpacked at each use.
+The kernels: `gpu_int4` and `gpu_products` (CUDA with Triton), `_weight_int4pack_mm` (CUDA without, compute capability
+8.0 and later), `_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm` (CPU), which are quick in bfloat16 only, and
+oneDNN's product of bytes where the processor has instructions for it. Elsewhere a layer's weight is unpacked at each
+use.
 """
 
 import functools
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model_loader.loading import gpu_kernels, gpu_products
+from model_loader.loading import gpu_int4, gpu_kernels, gpu_products
 from model_loader.loading.hardware import probe_hardware
 
 GROUP_SIZE = 128
@@ -47,7 +48,7 @@ class Int4Linear(nn.Module):
         scales_and_zeros: `(groups, out_features, 2)` in bfloat16.
         bias: `(out_features,)` or None.
         has_kernel: whether the device computes with packed weights; otherwise they are unpacked at each use.
-        is_in_words: whether their order is that of `gpu_products`.
+        is_in_words: whether their order is that of `gpu_int4`.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Int4Linear(nn.Module):
         scales_and_zeros = torch.stack([scales.T, zeros.T], dim=-1).to(torch.bfloat16)
         self.scales_and_zeros = nn.Buffer(functional.pad(scales_and_zeros, (0, 0, 0, padding)).contiguous())
         q = functional.pad(q, (0, 0, 0, padding))
-        self.packed = nn.Buffer(gpu_products.pack_int4(q) if self.is_in_words else _pack_int4(q, self.has_kernel))
+        self.packed = nn.Buffer(gpu_int4.pack(q) if self.is_in_words else _pack_int4(q, self.has_kernel))
         self.bias: torch.Tensor | None = None if bias is None else nn.Buffer(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,7 +79,7 @@ class Int4Linear(nn.Module):
         if not self.has_kernel:
             y = rows @ self.dequantize().to(rows.dtype).T
         elif self.is_in_words:
-            y = gpu_products.int4_product(rows, self.packed, self.scales_and_zeros, self.group_size)
+            y = gpu_int4.product(rows, self.packed, self.scales_and_zeros, self.group_size)
         elif rows.device.type == "cpu" and rows.shape[0] >= _ROWS_TO_UNPACK_FOR and self._unpacks_in_blocks:
             y = self._product_in_blocks(rows)
         elif rows.device.type == "cpu":
@@ -305,6 +306,6 @@ def _pack_int4(q: torch.Tensor, has_kernel: bool) -> torch.Tensor:
 def has_int4_kernel(device: torch.device, in_features: int) -> bool:
     """Whether a device computes with packed 4-bit weights of so many input channels."""
     if device.type == "cuda":
-        is_whole = in_features % gpu_products.CHANNELS_OF_WORDS == 0
+        is_whole = in_features % gpu_products.CHANNELS_AT_ONCE == 0
         return is_whole and torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu"

@@ -17,7 +17,7 @@ from model_loader.engine.paged_runner import PagedRunner
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.runner import Feed
 from model_loader.engine.slots import Slot, SlotPlan
-from model_loader.loading import gpu_kernels, gpu_products
+from model_loader.loading import gpu_int4, gpu_kernels, gpu_products
 from model_loader.loading.load import LoadedModel, load_model
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, round_to_int4
 from model_loader.loading.placement import Placement
@@ -148,9 +148,7 @@ def test_norm_gate_and_residual_are_computed_with_the_product_of_one_row(kind: s
     else:
         four = Int4Linear(*round_to_int4(weight[:192]))
         weight, bias, around["residual"] = four(identity).T, bias[:, :192], residual[:, :96]
-        found = gpu_products.int4_rows_product(
-            x, four.packed, four.scales_and_zeros, four.group_size, bias[0], **around
-        )
+        found = gpu_int4.rows_product(x, four.packed, four.scales_and_zeros, four.group_size, bias[0], **around)
     gate, up = (normed @ weight.float().T + bias.float()).chunk(2, dim=-1)
     expected = functional.silu(gate) * up + around["residual"].float()
     assert float((found.float() - expected).norm() / expected.norm()) < 0.01

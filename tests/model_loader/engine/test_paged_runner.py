@@ -1,5 +1,7 @@
 """The GPU's way to compute, on the processor: pages, static shapes and reuse, with a plain attention as the kernel."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -251,3 +253,20 @@ def test_a_single_slot_is_enough(loaded: LoadedModel, engine: Engine) -> None:
         assert ids(alone, greedy(prompt_of(40))) == ids(engine, greedy(prompt_of(40)))
     finally:
         alone.close()
+
+
+def test_a_closed_engine_holds_no_memory(tmp_path: Path) -> None:
+    loaded = load(write_tiny_checkpoint(tmp_path / "qwen2", **KINDS["qwen2"]))
+    engine = open_engine(loaded, is_static=True)
+    ids(engine, greedy(prompt_of(30)))
+    runner = engine._runner
+    assert isinstance(runner, PagedRunner)
+    held = [weakref.ref(each) for each in (runner, runner._pages, *runner._recorded.values())]
+    gc.collect()
+    gc.disable()  # what only the collector frees stays until it happens to come by, gigabytes of it
+    try:
+        engine.close()
+        del engine, runner
+        assert [each() for each in held] == [None] * len(held)
+    finally:
+        gc.enable()
