@@ -21,7 +21,7 @@ test: $(VENV)/.tests ## set up, then run all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not timed" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m timed
+	$(BIN)/python -m pytest -m timed $$(grep -rl --include="test_*.py" "mark\.timed" tests)
 
 lint: $(VENV)/.tests ## check style and types
 	$(BIN)/ruff check .
