@@ -15,13 +15,16 @@ help: ## list these targets
 demo: $(VENV)/.demo ## set up, then open the chat at http://127.0.0.1:8000
 	$(BIN)/python app.py --inbrowser
 
+# Side by side, threads of torch that wait have to sleep: spinning, they took the other tests' time (50 s for 5 s of
+# work). Files keep the order of tests/conftest.py, the longest first. Timed tests are looked for in their files alone,
+# as collecting all takes longer than some of them.
 test: $(VENV)/.tests ## set up, then run all tests
 	$(BIN)/python tests/install_chromium.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not timed" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m timed
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not timed" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m timed $$(grep -rl --include="test_*.py" "mark\.timed" tests)
 
 lint: $(VENV)/.tests ## check style and types
 	$(BIN)/ruff check .

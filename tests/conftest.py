@@ -52,6 +52,7 @@ def nothing_is_left_for_the_next_file() -> Iterator[None]:
     yield
     if "uvicorn" in sys.modules:
         _collect_quietly()
+        gc.freeze()  # what is left is meant to stay; to look at it again after every file took a second each time
 
 
 def pytest_unconfigure() -> None:

@@ -48,14 +48,15 @@ def opened(served: ServedPage, page: Any) -> Iterator[Any]:
     assert page.foreign_requests == []
 
 
-def test_the_page_says_where_the_model_is_and_offers_no_other(stub: ApiStub, opened: Any) -> None:
+def test_the_page_says_where_the_model_is_and_an_answer_comes_through(stub: ApiStub, opened: Any) -> None:
     expect(opened.locator("#card")).to_contain_text(f"another program, vLLM at {stub.url}")
     expect(opened.locator("#card")).to_contain_text("40,960 tokens")
     expect(opened.locator("#model-menu")).to_have_count(0)
     expect(opened.locator("#greeting-more")).to_contain_text("on to the server whose model answers")
+    answer_with_reasoning_and_what_it_cost(stub, opened)
 
 
-def test_an_answer_comes_through_with_its_reasoning_and_what_it_cost(stub: ApiStub, opened: Any) -> None:
+def answer_with_reasoning_and_what_it_cost(stub: ApiStub, opened: Any) -> None:
     thought = [chunk(reasoning_content="Let me "), chunk(reasoning_content="think.")]
     stub.answers_chats(
         stream(
@@ -79,7 +80,15 @@ def test_an_answer_comes_through_with_its_reasoning_and_what_it_cost(stub: ApiSt
     shoot(opened, "remote")
 
 
-def test_a_lost_connection_keeps_what_has_arrived(stub: ApiStub, opened: Any) -> None:
+def test_a_lost_connection_a_stop_and_a_refusal_are_told(stub: ApiStub, opened: Any) -> None:
+    for staged in (lose_the_connection, stop, be_refused):
+        staged(stub, opened)
+        opened.click("#new")
+        expect(answers(opened)).to_have_count(0)
+
+
+def lose_the_connection(stub: ApiStub, opened: Any) -> None:
+    """What has arrived is kept."""
     stub.answers_chats(stream(chunk(content="Half of an "), CUT))
     ask(opened, "Is it far?")
     expect(opened.locator("#chatbot .failure")).to_contain_text("was lost in the middle of the answer")
@@ -87,7 +96,8 @@ def test_a_lost_connection_keeps_what_has_arrived(stub: ApiStub, opened: Any) ->
     shoot(opened, "remote-lost")
 
 
-def test_stop_reaches_the_server(stub: ApiStub, opened: Any) -> None:
+def stop(stub: ApiStub, opened: Any) -> None:
+    """It reaches the server."""
     stub.has_left.clear()
     stub.answers_chats(stream(chunk(content="For ever "), HANG))
     ask(opened, "Go on")
@@ -97,7 +107,8 @@ def test_stop_reaches_the_server(stub: ApiStub, opened: Any) -> None:
     expect(opened.locator("#chatbot .foot").last).to_contain_text("Stopped")
 
 
-def test_a_refusal_is_shown_in_one_sentence(stub: ApiStub, opened: Any) -> None:
+def be_refused(stub: ApiStub, opened: Any) -> None:
+    """It is shown in one sentence."""
     stub.answers_chats(refusal(401, "Incorrect API key provided"))
     ask(opened, "Hello")
     expect(opened.locator("#chatbot .failure")).to_contain_text("refuses the key (401)")

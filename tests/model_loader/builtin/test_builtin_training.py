@@ -1,9 +1,10 @@
 """The training program: two steps on a small budget give a checkpoint that loads and answers."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from model_loader.builtin.batches import IGNORED, DialogueEncoder, training_batches
@@ -16,15 +17,11 @@ from model_loader.chat_format.messages import Message
 _TEXTS = ["Hello, how are you?", "user", "assistant", "system"] * 50
 
 
-def test_two_steps_give_a_checkpoint_that_loads(tmp_path: Path) -> None:
+def test_two_steps_give_a_checkpoint_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "checkpoint"
-    program = [sys.executable, "-m", "model_loader.builtin.train"]
-    subprocess.run(
-        [*program, "--steps", "2", "--output", str(folder), "--device", "cpu", "--skip-evaluation"],
-        check=True,
-        timeout=120,
-        capture_output=True,
-    )
+    arguments = ["--steps", "2", "--output", str(folder), "--device", "cpu", "--skip-evaluation"]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    runpy.run_module("model_loader.builtin.train", run_name="__main__")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
     model, tokenizer = load(folder)
     ids = torch.tensor([ChatML(tokenizer).render([Message("user", "Hello")])])

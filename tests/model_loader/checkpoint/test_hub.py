@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
         monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
         monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "modelscope-home"))
         yield stub
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hubs' clients try again at once, not after a second, two and four."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def fetch(hub: Hub = "auto", revision: str | None = None, name: str = NAME) -> Checkpoint:
@@ -108,6 +115,7 @@ def test_a_gated_model_says_how_to_get_it(stub: HubStub, hub: Hub) -> None:
 
 
 @BOTH
+@pytest.mark.usefixtures("no_waiting")
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(stub: HubStub, hub: Hub) -> None:
     size = (stub.repositories[NAME] / "model.safetensors").stat().st_size
     stub.cuts["model.safetensors"] = 1
@@ -118,11 +126,11 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(stub: HubStub, hub:
     assert copy.read_bytes() == (stub.repositories[NAME] / "model.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_a_download_cut_for_good_leaves_nothing_that_looks_whole(
     stub: HubStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.cuts["model.safetensors"] = 1_000
-    monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda seconds: None)
     with pytest.raises(HubUnreachable, match="start again"):
         fetch("huggingface")
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
@@ -166,6 +174,7 @@ def test_auto_turns_to_modelscope_when_hugging_face_is_away_and_says_so(
     assert "modelscope" in str(checkpoint.folder)
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_auto_turns_to_hugging_face_where_modelscope_comes_first(
     stub: HubStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +185,7 @@ def test_auto_turns_to_hugging_face_where_modelscope_comes_first(
     assert fetch().source.startswith("Hugging Face, because 127.0.0.1:9 cannot be reached")
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_a_hub_that_answers_with_errors_counts_as_away(stub: HubStub) -> None:
     stub.is_broken = True
     with pytest.raises(HubUnreachable, match=r"not whole in the local cache: 127.*; 127.*Check the connection"):

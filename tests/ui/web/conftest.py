@@ -9,7 +9,7 @@ from tests.scripted_model import Script
 from tests.ui.web.served_page import Served, is_cut_by_leaving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared() -> Iterator[Served]:
     """The page that tests without wishes of their own take one after another."""
     served = Served(Script())

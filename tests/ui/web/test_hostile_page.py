@@ -45,7 +45,7 @@ def catcher() -> Iterator[Any]:
     caught: list[str] = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Catch) as server:
         server.caught, server.place = caught, f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server
         server.shutdown()

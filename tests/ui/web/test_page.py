@@ -52,7 +52,15 @@ def test_code_tables_and_formulas_are_rendered(page: Any, serve: Callable[..., S
     shoot(page, "finished")
 
 
-def test_enter_sends_and_shift_enter_breaks_the_line(page: Any, serve: Callable[..., Served]) -> None:
+def wait_for_messages(served: Served, page: Any, number: int) -> None:
+    """Waits until so many messages are there and the last of them is whole."""
+    eventually(lambda: len(served.path()) == number and served.path()[-1].state == "complete")
+    wait_until_answered(page)
+
+
+def test_what_is_typed_arrives_whole_and_what_the_model_wrote_is_copied(
+    page: Any, serve: Callable[..., Served]
+) -> None:
     served = serve(Script(tokens_per_s=500))
     served.open(page)
     page.focus("#box textarea")
@@ -62,6 +70,8 @@ def test_enter_sends_and_shift_enter_breaks_the_line(page: Any, serve: Callable[
     page.keyboard.press("Enter")
     wait_until_answered(page)
     assert served.path()[0].text == "first\nsecond"
+    tabs_and_indentation(page, served)
+    copy_button(page, served)
 
 
 def test_enter_that_ends_a_composition_does_not_send(page: Any, serve: Callable[..., Served]) -> None:
@@ -90,12 +100,11 @@ def test_enter_that_ends_a_composition_does_not_send(page: Any, serve: Callable[
     assert served.path()[0].text == "にほんご日本語"
 
 
-def test_text_with_tabs_and_indentation_arrives_whole(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="```make\nall:\n\techo \\(hi) $HOME $a\n```", tokens_per_s=500))
-    served.open(page)
+def tabs_and_indentation(page: Any, served: Served) -> None:
+    served.model.script = Script(answer="```make\nall:\n\techo \\(hi) $HOME $a\n```", tokens_per_s=500)
     ask(page, "    indented\n\ttabbed")
-    wait_until_answered(page)
-    assert served.path()[0].text == "    indented\n\ttabbed"
+    wait_for_messages(served, page, 4)
+    assert served.path()[2].text == "    indented\n\ttabbed"
     page.click("#chatbot .bot-row .code-copy")
     eventually(lambda: page.evaluate("navigator.clipboard.readText().then((text) => text.startsWith('all:'))"))
     assert page.evaluate("navigator.clipboard.readText()").rstrip() == "all:\n\techo \\(hi) $HOME $a"
@@ -110,13 +119,12 @@ def test_a_starter_question_is_asked_with_one_click(page: Any, serve: Callable[.
     expect(page.locator("#welcome")).to_be_hidden()
 
 
-def test_the_copy_button_gives_what_the_model_wrote(page: Any, serve: Callable[..., Served]) -> None:
+def copy_button(page: Any, served: Served) -> None:
     text = "**“引号”**后，costs $5, $x^2$ and `code`\n\n- <div> stays\n"
-    served = serve(Script(answer=text, tokens_per_s=500))
-    served.open(page)
+    served.model.script = Script(answer=text, tokens_per_s=500)
     ask(page, "hello")
-    wait_until_answered(page)
-    page.click("#chatbot .act-copy")
+    wait_for_messages(served, page, 6)
+    page.locator("#chatbot .act-copy").last.click()
     page.wait_for_selector("#chatbot .act-copy.is-done")
     assert page.evaluate("navigator.clipboard.readText()") == text
 
@@ -156,6 +164,7 @@ def test_a_question_sent_before_the_page_knows_its_conversation_is_not_lost(
 def test_a_page_whose_conversation_is_gone_begins_a_new_one_by_itself(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(tokens_per_s=500))
     served.open(page)
+    page.wait_for_selector("#brand .ready")  # it is at rest: nothing of its opening is still under way
     served.begin_again(Script(tokens_per_s=500))
     ask(page, "after a restart")
     wait_until_answered(page)

@@ -19,7 +19,9 @@ pytestmark = [
 expect = pytest.importorskip("playwright.sync_api").expect
 
 
-def test_a_failed_answer_says_why_and_the_next_one_works(page: Any, serve: Callable[..., Served]) -> None:
+def test_a_failed_answer_says_why_and_a_long_prompt_how_much_of_it_is_read(
+    page: Any, serve: Callable[..., Served]
+) -> None:
     served = serve(Script(answer="one two three", fail_at=2, tokens_per_s=500))
     served.open(page)
     ask(page, "hello")
@@ -28,6 +30,10 @@ def test_a_failed_answer_says_why_and_the_next_one_works(page: Any, serve: Calla
     served.model.script = Script(answer="All is well.", tokens_per_s=500)
     ask(page, "again")
     expect(answers(page).last).to_contain_text("All is well.")
+    served.model.script = Script(reads=((400, 1830), (1200, 1830)), queue_step_s=1.0, tokens_per_s=500)
+    ask(page, "hello")
+    page.wait_for_selector("#chatbot .live-text:has-text('Reading 1,200 of 1,830 tokens')")
+    wait_until_answered(page)
 
 
 def test_the_place_in_the_queue_is_shown(page: Any, serve: Callable[..., Served]) -> None:
@@ -70,14 +76,6 @@ def test_a_failed_load_shows_its_message(page: Any, serve: Callable[..., Served]
     expect(page.locator("#status")).to_contain_text("There is not enough memory; use --cpu-only.")
     ask(page, "hello")
     expect(page.locator("#chatbot .failure")).to_contain_text("There is not enough memory; use --cpu-only.")
-
-
-def test_a_long_prompt_shows_how_much_of_it_is_read(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(reads=((400, 1830), (1200, 1830)), queue_step_s=1.0, tokens_per_s=500))
-    served.open(page)
-    ask(page, "hello")
-    page.wait_for_selector("#chatbot .live-text:has-text('Reading 1,200 of 1,830 tokens')")
-    wait_until_answered(page)
 
 
 def test_a_model_in_trouble_is_told_and_the_conversation_stays(page: Any, serve: Callable[..., Served]) -> None:

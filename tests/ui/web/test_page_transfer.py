@@ -170,24 +170,22 @@ def test_a_large_file_comes_in_pieces(page: Any, serve: Callable[..., Served]) -
     assert sorted(len(one["messages"]) for one in trees(served)) == [2, 12]
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("x.json", b"", "The file is empty"),
-        ("x.json", b'{"format": "qwen-chat", "ver', "no whole JSON"),
-        ("x.zip", b"PK\x03\x04rubbish", "damaged or locked"),
-        ("x.html", b"<html></html>", "holds no conversation"),
-        ("x.png", b"\x89PNG\r\n\x1a\n", "no text in UTF-8"),
-    ],
-)
-def test_a_bad_file_is_refused_with_a_clear_line(
-    page: Any, serve: Callable[..., Served], name: str, data: bytes, said: str
-) -> None:
+BAD_FILES = [
+    ("x.json", b"", "The file is empty"),
+    ("x.json", b'{"format": "qwen-chat", "ver', "no whole JSON"),
+    ("x.zip", b"PK\x03\x04rubbish", "damaged or locked"),
+    ("x.html", b"<html></html>", "holds no conversation"),
+    ("x.png", b"\x89PNG\r\n\x1a\n", "no text in UTF-8"),
+]
+
+
+def test_a_bad_file_is_refused_with_a_clear_line(page: Any, serve: Callable[..., Served]) -> None:
     served = serve()
     served.open(page)
-    bring_in(page, name, data)
-    expect(page.locator("#notice .notice")).to_contain_text(said)
-    assert trees(served) == []
+    for name, data, said in BAD_FILES:
+        bring_in(page, name, data)
+        expect(page.locator("#notice .notice")).to_contain_text(said)
+        assert trees(served) == []
 
 
 @pytest.mark.browser_page(locale="ja-JP", width=375, height=740, color_scheme="dark")
