@@ -261,9 +261,10 @@ def test_the_hosts_link_works_once_and_lets_them_see_and_end_everything() -> Non
     assert (ended.status_code, house.ended) == (303, 1)
     assert "ended sharing" in after.text
     assert [one.is_host for one in house.sessions.who_is_on()] == [True]
-    again, late = house.visit(link, as_guest())
+    again, late, page = house.visit(link, as_guest(), ROOT)
     assert (again.status_code, late.status_code) == (403, 403)
     assert "ended sharing" in late.text
+    assert (page.status_code, page.headers["location"]) == (303, "/login")  # Gradio loads the page again by itself
 
 
 @pytest.mark.parametrize("key", ["", "x", "%00", "é"])

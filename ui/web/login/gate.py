@@ -125,13 +125,13 @@ class LoginGate:
                 return await self._end_sharing(session, language)
             case _, "/host":
                 return self._host(request, session, language)
-        if self._sessions.is_closed and (session is None or not session.is_host):
-            return PlainTextResponse(refusal_text(language, "ended"), 403)
-        if session is not None or self._accounts is None:
+        has_ended = self._sessions.is_closed and (session is None or not session.is_host)
+        if not has_ended and (session is not None or self._accounts is None):
             return None
-        if request.method in GET and request.url.path == "/":
+        if request.method in GET and request.url.path == "/" and self._accounts is not None:
             return RedirectResponse("/login", 303)
-        return PlainTextResponse(refusal_text(language, "log_in_first"), 401)
+        why, status = ("ended", 403) if has_ended else ("log_in_first", 401)
+        return PlainTextResponse(refusal_text(language, why), status)
 
     async def _pass_on(self, app: ASGIApp, session: Session | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets the application answer for as long as the login lasts; what it says of being cut off is a refusal."""
