@@ -113,11 +113,11 @@ class PagedRunner(BatchRunner):
         for slot, feed in zip(slots, feeds, strict=True):
             slot.ids.extend(feed.ids)
         wanting = [slot for slot, feed in zip(slots, feeds, strict=True) if feed.num_logits]
-        self._last = Decoded(step, wanting, list(range(len(wanting))))
+        self._last = Decoded(step, wanting, wanted if step.is_one_each else list(range(len(wanted))))
         if not wanting and logits.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # or a long prompt would be in the queue at once, past recall
-        rows = iter(logits.split(1))
-        return [next(rows) if feed.num_logits else logits[:0] for feed in feeds]
+        found = [logits[row : row + 1] for row in self._last.rows]
+        return [found.pop(0) if feed.num_logits else logits[:0] for feed in feeds]
 
     def _recorded_step(self, num_sequences: int, num_tokens: int) -> RecordedStep:
         sizes = _ROWS if num_tokens == num_sequences else _TOKENS
@@ -144,8 +144,9 @@ class PagedRunner(BatchRunner):
         is_found = torch.cuda.Event() if is_cuda else None
         if is_found is not None:
             is_found.record()
+        ahead = None
         if looks_ahead and is_certain and last.rows == list(range(len(last.rows))):
-            self._ahead = self._begin_next(last.slots, samplers, drawn[0])
+            ahead = self._begin_next(last.slots, samplers, drawn[0])
         if is_found is not None:
             is_found.synchronize()
         ids, is_finite, are_certain = ([row[at] for at in last.rows] for row in found.tolist())
@@ -159,8 +160,9 @@ class PagedRunner(BatchRunner):
             )
             for place, token_id in zip(uncertain, again.tolist(), strict=True):
                 ids[place] = token_id
-        if self._ahead is not None:
-            self._ahead.ids = ids
+        if ahead is not None:
+            ahead.ids = ids
+            self._ahead = ahead
         return settle(samplers, ids, is_finite, {})
 
     def _begin_next(

@@ -59,7 +59,7 @@ class Recording(Generic[T]):
 class RecordedStep:
     """A step of `num_tokens` new tokens of up to `num_rows` sequences, and the draw that follows it.
 
-    With as many rows as tokens, every sequence has one new token. What is unused belongs to no sequence and is
+    With as many rows as tokens each sequence has one new token. What is unused belongs to no sequence and is
     written to a page that nobody reads.
 
     Args:
@@ -67,6 +67,7 @@ class RecordedStep:
         memory: as of `Recording`.
 
     Attributes:
+        is_one_each: whether every sequence has one new token.
         logits: of the last run, as it returned them.
         uniforms: the random number of each row at the last draw.
     """
@@ -83,6 +84,7 @@ class RecordedStep:
         self._alphas = torch.ones(1, num_tokens, device=device)
         self._table = torch.full((num_rows, most_pages), SPARE_PAGE, dtype=torch.int32, device=device)
         self._settings = torch.ones(5, num_rows, dtype=torch.float64, device=device)
+        self.is_one_each = num_tokens == num_rows
         self._has_alphas = bool(loaded.rope_arguments(self._alphas))
         self._rows: list[list[int]] = []  # what `_table` holds
         self.logits = torch.empty(0)
@@ -107,7 +109,8 @@ class RecordedStep:
             wanted: the tokens whose logits are wanted, counted through all segments.
 
         Returns:
-            Logits, of which the first rows are the wanted ones, `(num_rows, vocab)`.
+            Logits, `(num_rows, vocab)`: of all tokens where each sequence has one, otherwise the first rows are those
+            of the wanted ones.
         """
         slots = [cast(PagedSlot, part.slot) for part in segments]
         given = [0] * sum(part.length for part in segments) if isinstance(ids, torch.Tensor) else ids
@@ -146,7 +149,6 @@ class RecordedStep:
 
     def _compute(self) -> torch.Tensor:
         ids, positions, places, first_queries, lengths, wanted = self._inputs.split(self._sizes)
-        is_one_each = self._num_tokens == self._num_rows
         position_ids = positions.unsqueeze(0)
         step = PagedStep(
             self._pages,
@@ -154,7 +156,7 @@ class RecordedStep:
             first_queries.to(torch.int32),
             lengths.to(torch.int32),
             self._table,
-            1 if is_one_each else self._num_tokens,
+            1 if self.is_one_each else self._num_tokens,
             self._most_pages * PAGE_TOKENS,
             self._loaded.query_scale(position_ids),
         )
@@ -162,7 +164,7 @@ class RecordedStep:
             input_ids=ids.unsqueeze(0),
             position_ids=position_ids,
             use_cache=False,
-            logits_to_keep=0 if is_one_each else wanted,
+            logits_to_keep=0 if self.is_one_each else wanted,
             step=step,
             **self._loaded.rope_arguments(self._alphas),
         )

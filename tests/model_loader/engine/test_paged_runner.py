@@ -18,6 +18,8 @@ from model_loader.engine.engine import Engine
 from model_loader.engine.paged_runner import PagedRunner
 from model_loader.engine.pages import PAGE_TOKENS, Pages
 from model_loader.engine.request import Request, Sampling, Token
+from model_loader.engine.runner import Feed
+from model_loader.engine.sampling import Sampler
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import ContextLengthExceeded
 from model_loader.loading.load import LoadedModel, load_model
@@ -158,6 +160,23 @@ def test_recorded_draws_are_those_of_the_plain_way(loaded: LoadedModel, sampling
         finally:
             engine.close()
     assert found[0] == found[1]
+
+
+def test_a_piece_of_one_token_is_told_from_an_answer(loaded: LoadedModel) -> None:
+    found = []
+    for kind in (BatchRunner, PagedRunner):
+        runner = kind(loaded, PLAN)
+        runner._records = True  # type: ignore[attr-defined]
+        slots = [runner.take(greedy(prompt_of(9 + place), owner=str(place))) for place in range(2)]
+        runner.forward([Feed(slot, prompt_of(5), 0) for slot in slots])
+        unwanted, wanted = runner.forward([Feed(slots[0], (6,), 0), Feed(slots[1], (7,), 1)])
+        assert not len(unwanted)
+        request = greedy(prompt_of(9))
+        (token,) = runner.sample([wanted[-1]], [Sampler(request)], looks_ahead=False)
+        found.append((wanted, token))
+        runner.close()
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert found[0][1] == found[1][1] == int(found[0][0].argmax())
 
 
 def test_attention_that_is_wrong_for_two_sequences_is_not_used(
