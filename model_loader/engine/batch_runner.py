@@ -8,7 +8,7 @@ import torch
 
 from model_loader.engine.attention import SLOTS_ATTENTION, Segment, Step
 from model_loader.engine.request import Request
-from model_loader.engine.runner import Feed
+from model_loader.engine.runner import FEWEST_TOKENS, Feed
 from model_loader.engine.sampling import Sampler, sample
 from model_loader.engine.slots import Slot, SlotPlan, Slots
 from model_loader.loading.load import LoadedModel
@@ -22,7 +22,7 @@ class BatchRunner:
 
     attention = SLOTS_ATTENTION
     """The name under which transformers finds how to attend."""
-    fewest_tokens = 8
+    fewest_tokens = FEWEST_TOKENS
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan

@@ -30,6 +30,7 @@ from model_loader.errors import (
     ModelLoaderError,
 )
 from model_loader.events import Waiting
+from model_loader.loading.hardware import use_device
 from model_loader.loading.load import LoadedModel, on_a_passing_thread
 
 logger = logging.getLogger(__name__)
@@ -175,6 +176,7 @@ class Engine:
 
     @torch.inference_mode()
     def _serve(self) -> None:
+        use_device(self._loaded.input_device)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._running or len(self._waiting) or self._stopped)
@@ -212,8 +214,8 @@ class Engine:
 
     def _step(self, jobs: Sequence[Job]) -> None:
         """One more token for everybody who is answering, and the next piece of prompts that are being read."""
-        is_anybody_answering = any(not job.is_reading for job in jobs)
-        num_left = self._pace.chunk_tokens(is_anybody_answering)
+        num_answering = sum(not job.is_reading for job in jobs)
+        num_left = self._pace.chunk_tokens(num_answering)
         turns: list[tuple[Job, Feed]] = []
         for job in jobs:
             if not job.is_reading:
@@ -226,7 +228,7 @@ class Engine:
             began_s = time.monotonic()
             self._compute(turns)
             num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
-            self._pace.note(time.monotonic() - began_s, num_read, is_anybody_answering)
+            self._pace.note(time.monotonic() - began_s, num_read, num_answering)
 
     def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
         """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
@@ -285,7 +287,8 @@ class Engine:
             return []
         jobs = [job for job, _ in ready]
         reports = any(job.request.top_logprobs is not None for job in jobs)
-        looks_ahead = len(jobs) == len(self._running) and not len(self._waiting) and not reports
+        may_come = len(self._waiting) > 0 and len(jobs) < self.plan.num_slots
+        looks_ahead = len(jobs) == len(self._running) and not may_come and not reports
         try:
             scores = [row for _, row in ready]
             return self._runner.sample(scores, [job.sampler for job in jobs], looks_ahead=looks_ahead)

@@ -1,4 +1,4 @@
-"""The same on NVIDIA GPUs: keys and values in pages, torch's flash attention over them, decoding as CUDA graphs.
+"""The same on NVIDIA GPUs: keys and values in pages, torch's flash attention over them, steps as CUDA graphs.
 
 A step has one of a few fixed shapes and is recorded once: in one each sequence has one new token, in the others there
 are prompts to read. Pages let sequences of any length share one tensor per layer, whose address never changes. While
@@ -36,23 +36,26 @@ _MOST_ERROR = 0.02
 
 
 @dataclass(slots=True)
-class Decoded:
-    """A recorded step that was run.
+class RunStep:
+    """A recorded step that was run, or is in the GPU's queue.
 
     Attributes:
+        step: which shape.
         slots: the sequences whose next tokens it tells.
         rows: where each one's logits are.
         ids: each one's token that it read, where it was begun before that was known.
+        positions: and where that token stands.
     """
 
     step: RecordedStep
     slots: list[PagedSlot]
     rows: list[int]
     ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
 
 
 class PagedRunner(BatchRunner):
-    """Many sequences at once in pages; steps that only decode are replayed from CUDA graphs."""
+    """Many sequences at once in pages; steps of a few shapes are replayed from CUDA graphs."""
 
     attention = PAGED_ATTENTION
     fewest_tokens = _TOKENS[0] - _ROWS[-1]
@@ -65,8 +68,8 @@ class PagedRunner(BatchRunner):
         self._graph_memory: Any = torch.cuda.graph_pool_handle() if self._records else None
         self._most_pages = min(num_pages, -(-loaded.checkpoint.context_length // PAGE_TOKENS))
         self._recorded: dict[int, RecordedStep] = {}
-        self._last: Decoded | None = None
-        self._ahead: Decoded | None = None
+        self._last: RunStep | None = None
+        self._ahead: RunStep | None = None
         super().__init__(loaded, plan)
 
     @staticmethod
@@ -113,7 +116,7 @@ class PagedRunner(BatchRunner):
         for slot, feed in zip(slots, feeds, strict=True):
             slot.ids.extend(feed.ids)
         wanting = [slot for slot, feed in zip(slots, feeds, strict=True) if feed.num_logits]
-        self._last = Decoded(step, wanting, wanted if step.is_one_each else list(range(len(wanted))))
+        self._last = RunStep(step, wanting, wanted if step.is_one_each else list(range(len(wanted))))
         if not wanting and logits.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # or a long prompt would be in the queue at once, past recall
         found = [logits[row : row + 1] for row in self._last.rows]
@@ -165,32 +168,38 @@ class PagedRunner(BatchRunner):
             self._ahead = ahead
         return settle(samplers, ids, is_finite, {})
 
-    def _begin_next(
-        self, slots: Sequence[PagedSlot], samplers: Sequence[Sampler], ids: torch.Tensor
-    ) -> "Decoded | None":
+    def _begin_next(self, slots: Sequence[PagedSlot], samplers: Sequence[Sampler], ids: torch.Tensor) -> RunStep | None:
         """Puts the next step into the GPU's queue; None where somebody has no room for it or nobody wants it."""
         have_room = all(len(slot.ids) < len(slot.pages) * PAGE_TOKENS for slot in slots)
         is_wanted = any(len(sampler.answer_ids) + 1 < sampler.sampling.max_new_tokens for sampler in samplers)
         if not have_room or not is_wanted:
             return None
         rows = list(range(len(slots)))
+        positions = [len(slot.ids) for slot in slots]
         step = self._recorded_step(len(slots), len(slots))
-        step.run([Segment(slot, len(slot.ids), 1) for slot in slots], ids[: len(slots)], rows)
-        return Decoded(step, list(slots), rows)
+        segments = [Segment(slot, at, 1) for slot, at in zip(slots, positions, strict=True)]
+        try:
+            step.run(segments, ids[: len(slots)], rows)
+        except RuntimeError as error:  # the answers have their tokens already
+            self._stop_recording(error)
+            return None
+        return RunStep(step, list(slots), rows, positions=positions)
 
-    def _taken_from(self, ahead: "Decoded", feeds: Sequence[Feed]) -> list[torch.Tensor] | None:
+    def _taken_from(self, ahead: RunStep, feeds: Sequence[Feed]) -> list[torch.Tensor] | None:
         """The logits of a step that was begun ahead, if it is the one that is asked for now, or some of its rows."""
         row_of = {id(slot): row for row, slot in enumerate(ahead.slots)}
         rows = [row_of.get(id(feed.sequence)) for feed in feeds]
         if any(
-            row is None or list(feed.ids) != [ahead.ids[row]] or not feed.num_logits
+            row is None
+            or not feed.num_logits
+            or (len(feed.sequence.ids), list(feed.ids)) != (ahead.positions[row], [ahead.ids[row]])
             for row, feed in zip(rows, feeds, strict=True)
         ):
             return None
         found = cast(list[int], rows)
         for feed in feeds:
             feed.sequence.ids.extend(feed.ids)
-        self._last = Decoded(ahead.step, [ahead.slots[row] for row in found], found)
+        self._last = RunStep(ahead.step, [ahead.slots[row] for row in found], found)
         return [ahead.step.logits[row : row + 1] for row in found]
 
     def _make_slots(self) -> Slots:
@@ -217,15 +226,14 @@ class PagedRunner(BatchRunner):
                 self._recorded_step(size, size).record()
             for size in _TOKENS:
                 self._recorded_step(0, size).record()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             self._stop_recording(error)
 
     def _stop_recording(self, error: RuntimeError) -> None:
-        """Some experts' layers choose what to compute by looking at their input."""
+        """Computes step by step from now on: there is no memory, or layers choose what to do by looking at numbers."""
         logger.info("%s is not recorded: %r", type(self._loaded.model).__name__, error)
         self._records = False
+        self._recorded.clear()
 
     @torch.inference_mode()
     def _check_attention(self, lengths: Sequence[int]) -> None:
@@ -279,6 +287,7 @@ class PagedRunner(BatchRunner):
         self._recorded.clear()
         self._last = self._ahead = None
         super().close()
+        self._pages.close()
 
     def _check_tried(self, slot: Slot) -> None:
         if self._pages.num_layers != self._config.num_hidden_layers:

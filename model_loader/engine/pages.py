@@ -47,6 +47,10 @@ class Pages:
         """Frees pages."""
         self._free.extend(pages)
 
+    def close(self) -> None:
+        """Lets go of the memory."""
+        self._layers.clear()
+
     def layer(self, index: int, like: torch.Tensor) -> torch.Tensor:
         """Keys and values of a layer, `(2, pages, PAGE_TOKENS, kv_heads, head_dim)`.
 

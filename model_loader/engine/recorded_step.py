@@ -136,9 +136,9 @@ class RecordedStep:
             self._put(self._alphas, [[*alphas, *[1.0] * (self._num_tokens - len(alphas))]])
         rows = [list(slot.pages) for slot in slots]
         if rows != self._rows:
-            self._rows = rows
             empty: list[list[int]] = [[]] * (self._num_rows - len(rows))
             self._put(self._table, [row + [SPARE_PAGE] * (self._most_pages - len(row)) for row in (*rows, *empty)])
+            self._rows = rows
         self.logits = self._forward(self._compute)
         return self.logits
 

@@ -7,7 +7,7 @@ from model_loader.engine.paged_runner import PagedRunner
 from model_loader.engine.runner import Runner
 from model_loader.engine.slots import SlotPlan, plan_slots
 from model_loader.engine.snapshot_runner import SnapshotRunner
-from model_loader.loading.hardware import free_bytes
+from model_loader.loading.hardware import free_bytes, use_device
 from model_loader.loading.load import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ def choose_runner(loaded: LoadedModel, plan: SlotPlan | None = None) -> Runner:
         loaded: the model.
         plan: how many sequences at once; None divides what memory is free.
     """
+    use_device(loaded.input_device)
     plan = plan or plan_slots(
         loaded.kv_bytes_per_token,
         free_bytes(loaded.placement.device),
@@ -31,8 +32,9 @@ def choose_runner(loaded: LoadedModel, plan: SlotPlan | None = None) -> Runner:
             runner = kind(loaded, plan)
             try:
                 runner.try_out()
-            except (TypeError, KeyError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-                # An architecture whose attention is not called the usual way, or a kernel that this machine has not.
+            except Exception as error:
+                # An architecture whose attention is not called the usual way, or a kernel that this machine has not;
+                # Triton's errors have nothing in common but that.
                 logger.info("%s is not for %s: %r", kind.__name__, type(loaded.model).__name__, error)
                 runner.close()
             else:

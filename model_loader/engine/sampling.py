@@ -210,6 +210,7 @@ def choose(
     num_kept = is_kept.sum(dim=-1, keepdim=True).clamp(min=1)  # where nothing is a number
     is_whole = (top_p == 1.0) & (min_p == 0.0)
     is_certain = (num_kept < num_likeliest) | (is_whole & (cumulative[:, -1:] > uniform))
+    is_certain &= (top_k <= num_likeliest) | (top_k >= logits.shape[-1])
     mass = torch.where(is_whole, 1.0, cumulative.gather(-1, num_kept - 1))
     place = torch.searchsorted(cumulative, uniform * mass, right=True)
     return top_ids.gather(-1, torch.minimum(place, num_kept - 1))[:, 0], is_certain[:, 0]

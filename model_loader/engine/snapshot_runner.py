@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from model_loader.engine.request import Request
-from model_loader.engine.runner import Feed
+from model_loader.engine.runner import FEWEST_TOKENS, Feed
 from model_loader.engine.sampling import Sampler, sample
 from model_loader.engine.slots import SlotPlan, common_length
 from model_loader.loading.load import LoadedModel
@@ -39,7 +39,7 @@ class Snapshot:
 class SnapshotRunner:
     """One sequence at a time, for every other architecture."""
 
-    fewest_tokens = 8
+    fewest_tokens = FEWEST_TOKENS
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan

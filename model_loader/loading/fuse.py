@@ -195,7 +195,7 @@ def _gated_product(layer: nn.Module, x: torch.Tensor, norm: Any, activation: nn.
 def _row_product(
     layer: nn.Module, x: torch.Tensor, norm: Any, residual: torch.Tensor | None, *, is_gated: bool
 ) -> torch.Tensor | None:
-    """A product of one row or few and what stands around it in one kernel; None where the layer has none."""
+    """A product of one row or few with what stands around it; None where the layer has no kernel for that."""
     num_rows = x.numel() // x.shape[-1]
     if num_rows > gpu_int4.FEW_ROWS or not gpu_kernels.are_available(x.device):
         return None

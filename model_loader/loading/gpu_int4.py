@@ -31,7 +31,7 @@ _ROW_COLUMNS, _ROW_WORDS = 4, 128
 
 def pack(q: torch.Tensor) -> torch.Tensor:
     """Whole numbers from 0 to 15, `(out_features, in_features)`, as words of the order that this module reads."""
-    digits = q.view(q.shape[0], -1, _DIGITS, _WORDS).to(torch.int32)
+    digits = q.contiguous().view(q.shape[0], -1, _DIGITS, _WORDS).to(torch.int32)
     words = digits[:, :, 0].clone()
     for place in range(1, _DIGITS):
         words |= digits[:, :, place] << (4 * place)

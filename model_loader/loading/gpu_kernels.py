@@ -1,8 +1,8 @@
 """Small kernels for NVIDIA GPUs, in Triton, which torch brings along there.
 
 At one token a step a GPU spends as long on starting many small kernels as on a small product, so what stands between
-two products is one kernel each, and on Hopper and later a kernel starts while the one before it still runs and waits
-for it then. Where Triton is missing or cannot compile, the callers compute the same with torch's operations.
+two products is one kernel each, and on Hopper and later those of one row start while the kernel before them still runs
+and wait for it then. Where Triton is missing or cannot compile, the callers compute the same with torch's operations.
 """
 
 import functools
@@ -33,6 +33,8 @@ def are_available(device: torch.device) -> bool:
         return False
     try:
         found = gated(torch.tensor([[2.0, 3.0]], device=device))
+        ones = torch.ones(1, 1, 1, 32, device=device, dtype=torch.bfloat16)
+        rotated(ones, ones[0], ones[0])  # it overlaps, where the device can
     except Exception as error:  # no compiler, an old driver: whatever it is, torch's own operations do it too
         logger.info("No Triton kernels on %s: %r", device, error)
         return False

@@ -32,6 +32,12 @@ def free_bytes(device: str) -> int:
     return sum(gpu.free_bytes for gpu in gpus) or int(psutil.virtual_memory().available)
 
 
+def use_device(device: torch.device) -> None:
+    """Makes a GPU the calling thread's own: Triton's kernels and CUDA graphs do not ask where their tensors are."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def give_back_memory() -> None:
     """Returns to the system what a model has left behind with Python's, torch's and the C library's allocators."""
     trim()

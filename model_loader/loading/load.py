@@ -21,6 +21,7 @@ from model_loader.errors import CheckpointDamaged, CheckpointUnsupported, NotEno
 from model_loader.loading import qwen1
 from model_loader.loading.fuse import fuse
 from model_loader.loading.gptq import GptqConfig
+from model_loader.loading.hardware import use_device
 from model_loader.loading.placement import QUANTIZATION_BITS, Placement
 from model_loader.loading.quantize import RoundingConfig
 from model_loader.loading.qwen1_tokenizer import load_qwen1_tokenizer
@@ -139,6 +140,8 @@ def on_a_passing_thread(compute: Callable[[], Result]) -> Result:
 
 
 def _load_weights(checkpoint: Checkpoint, placement: Placement) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
+    if placement.device != "auto":
+        use_device(torch.device(placement.device))
     model, info = _from_pretrained(checkpoint, placement)
     if placement.device != "auto":  # accelerate moves spread layers' inputs by hooks on the layers
         fuse(model)

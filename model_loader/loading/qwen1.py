@@ -122,8 +122,7 @@ class Qwen1RotaryEmbedding(torch.nn.Module):
         """Cosines and sines, each `(batch, length, head_dim)`, in the dtype of `x`; a kind of layers goes before."""
         alpha = self.alpha.to(x.device, torch.float32)[..., None]
         if self.greatest_alphas:
-            limits = torch.tensor(self.greatest_alphas, device=x.device)
-            alpha = torch.minimum(alpha, limits.view(-1, *[1] * alpha.ndim))
+            alpha = torch.stack([alpha.clamp(max=greatest) for greatest in self.greatest_alphas])
         base = self._base * alpha ** (self._dim / (self._dim - 2))
         exponents = torch.arange(0, self._dim, 2, device=x.device, dtype=torch.float32) / self._dim
         angles = position_ids[..., None].float() * base**-exponents

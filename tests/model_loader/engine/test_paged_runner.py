@@ -140,6 +140,7 @@ def test_pages_and_static_shapes_give_the_tokens_of_generate(kind: str, is_stati
         Sampling(max_new_tokens=20, temperature=0.9, top_k=100, min_p=0.01, seed=2),
         Sampling(max_new_tokens=20, temperature=2.0, top_p=0.99, seed=3),  # more tokens than are looked at first
         Sampling(max_new_tokens=20, temperature=2.0, seed=4),
+        Sampling(max_new_tokens=20, temperature=2.0, top_k=400, seed=6),
         Sampling(max_new_tokens=20, temperature=0.9, top_k=20, repetition_penalty=1.2, seed=5),
     ],
 )
@@ -177,6 +178,29 @@ def test_a_piece_of_one_token_is_told_from_an_answer(loaded: LoadedModel) -> Non
         runner.close()
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert found[0][1] == found[1][1] == int(found[0][0].argmax())
+
+
+def test_a_step_begun_ahead_is_not_taken_for_another_place(loaded: LoadedModel) -> None:
+    """The same token behind a shorter beginning of the same slot: an answer was stopped and is asked for anew."""
+    runner = PagedRunner(loaded, PLAN)
+    runner._records = True
+    try:
+        request = greedy(prompt_of(40), 20)
+        slot = runner.take(request)
+        (logits,) = runner.forward([Feed(slot, request.prompt_ids, 1)])
+        (drawn,) = runner.sample([logits[-1]], [Sampler(request)], looks_ahead=True)
+        assert isinstance(drawn, int)
+        assert runner._ahead is not None
+        runner.release(slot, is_kept=True)
+        again = greedy((*request.prompt_ids[:30], drawn), 20)
+        slot = runner.take(again)
+        assert slot is not None
+        assert len(slot.ids) == 30
+        (found,) = runner.forward([Feed(slot, (drawn,), 1)])
+    finally:
+        runner.close()
+    expected = loaded.model(torch.tensor([again.prompt_ids]))["logits"][0, -1]
+    assert torch.allclose(found[0], expected, atol=1e-4)
 
 
 def test_attention_that_is_wrong_for_two_sequences_is_not_used(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_loader.loading import low_bit
+from model_loader.loading import gpu_int4, low_bit
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, round_to_int4
 
 KERNEL_BOUND = 0.01
@@ -88,3 +88,11 @@ def test_packed_weights_take_half_a_byte_and_one() -> None:
 def test_inputs_that_make_no_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="33 input channels make no whole groups of 32"):
         round_to_int4(torch.zeros(16, 33))
+
+
+def test_words_for_gpus_hold_the_digits_in_their_order_however_these_lie_in_memory() -> None:
+    q = torch.randint(0, 16, (512, 192), dtype=torch.uint8).T  # as a GPTQ checkpoint is unpacked
+    words = gpu_int4.pack(q)
+    assert words.is_contiguous()
+    digits = torch.stack([words >> 4 * place & 15 for place in range(8)], dim=-1).view(192, -1, 16, 8)
+    assert torch.equal(digits.transpose(-1, -2).reshape(q.shape), q.int())  # digit p of word w is channel 16 p + w
