@@ -96,13 +96,14 @@ class Handlers:
                 progress = self._load.progress
                 yield load_view(language, progress)
             await asyncio.sleep(_LOAD_LOOK_S)
-        shown = self._tabs.shown_in(tab_of(request))  # the tab may have turned to another one meanwhile
-        view = View(view.owner, shown) if view is not None and shown else view
+        view = self._shown(view, tab_of(request))
         yield model_view(language, self._load, await asyncio.to_thread(self._conversation, view))
 
     async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
         """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""
-        conversation, tab = self._conversation(view), tab_of(request)
+        tab = tab_of(request)
+        view = self._shown(view, tab)  # or one that waited long would empty the page
+        conversation = self._conversation(view)
         if conversation is None or view is None:
             yield []
             return
@@ -330,6 +331,11 @@ class Handlers:
     def _check_idle(self, conversation: Conversation) -> None:
         if self._answers.running(conversation.id) is not None:
             raise Refused("still_answering")
+
+    def _shown(self, view: View | None, tab: str) -> View | None:
+        """The view as it is now: the tab may have turned to another conversation since it was asked for."""
+        shown = self._tabs.shown_in(tab)
+        return View(view.owner, shown) if view is not None and shown else view
 
     def _conversation(self, view: View | None) -> Conversation | None:
         return shown_conversation(self._conversations, view)

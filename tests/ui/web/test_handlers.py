@@ -282,6 +282,21 @@ def test_a_second_follower_of_a_tab_leaves_it_to_the_first() -> None:
     assert first[-1][-1]["content"][0]["text"] == "one two three four"
 
 
+def test_following_what_is_gone_does_not_empty_a_tab_that_shows_another_one_by_now() -> None:
+    desk = Desk()
+    gone = desk.attach(ALICE, "", "tab")
+    desk.conversations.delete_everything(ALICE)
+    given = desk.attach(ALICE, gone.conversation_id, "tab")
+    desk.ask("after a restart", given, "tab")
+    desk.finish(given)
+
+    async def follow() -> list[Any]:
+        return [shown async for shown in desk.handlers.follow(gone, request_of("tab"))]
+
+    assert asyncio.run(follow())[-1][0]["content"][0]["text"] == "after a restart"
+    assert desk.tabs.shown_in("tab") == given.conversation_id
+
+
 def test_messages_are_in_the_language_of_the_request() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
