@@ -164,7 +164,6 @@ def test_a_question_sent_before_the_page_knows_its_conversation_is_not_lost(
 def test_a_page_whose_conversation_is_gone_begins_a_new_one_by_itself(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(tokens_per_s=500))
     served.open(page)
-    page.wait_for_selector("#brand .ready")  # it is at rest: nothing of its opening is still under way
     served.begin_again(Script(tokens_per_s=500))
     ask(page, "after a restart")
     wait_until_answered(page)

@@ -248,6 +248,7 @@ def test_presets_and_stop_strings_steer_the_conversation_they_are_set_in(
     page.locator("[role=option]", has_text="Programmer").click()
     expect(page.locator("#system textarea")).to_have_value(re.compile("^You are an experienced programmer"))
     page.click("#more-settings button")
+    page.wait_for_timeout(500)  # the menu has lost the focus and may tell its choice once more
     page.fill("#set-prefill textarea", "Well: ")
     page.click("#panel .toggle-button")
     talk(page, served, "steered")

@@ -77,6 +77,7 @@ def test_a_loop_can_be_kept_and_the_guard_switched_off(page: Any, serve: Callabl
     page.click("#more-settings > button")
     page.click("#stops-loops input")
     page.click("#panel .toggle-button")
+    page.wait_for_timeout(500)  # the panel slides, and what is below the pointer with it
     before = len(served.model.prompts)
     page.click("#chatbot .act-again")
     eventually(lambda: len(served.model.prompts) > before)
