@@ -1,5 +1,4 @@
-"""Chromium for the tests that look at the page: one browser for tests that follow one another, and nothing of what one
-of them stored for the next.
+"""Chromium for the tests that look at the page: one for tests that follow one another, a fresh profile for each.
 
 A pytest plugin. `page` opens as `@pytest.mark.browser_page(locale="zh-CN", width=375, ...)` says; it collects what the
 console complains about in `page_errors`, and what the page asked of any other host in `foreign_requests`.
@@ -50,15 +49,11 @@ def output_folder() -> Path:
 
 
 class _RunningBrowser:
-    """Chromium, and a profile for each way to open a page; while it runs, its thread can use asyncio for nothing else.
-
-    A profile keeps what it has read of the page's programs, which halves the time that an opening takes.
-    """
+    """Chromium; while it runs, its thread can use asyncio for nothing else."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self._chromium: Any = None
-        self._profiles: dict[tuple[Any, ...], Any] = {}
 
     def chromium(self) -> Any:
         """The browser, started if it does not run; skips where there is none."""
@@ -73,37 +68,15 @@ class _RunningBrowser:
             self._open.callback(self._chromium.close)
         return self._chromium
 
-    def new_page(self, locale: str, width: int, height: int, color_scheme: str) -> Any:
-        """A page that finds nothing in its storage."""
-        wanted = (locale, width, height, color_scheme)
-        if wanted not in self._profiles:
-            self._profiles[wanted] = self.chromium().new_context(
-                locale=locale,
-                viewport={"width": width, "height": height},
-                color_scheme=color_scheme,
-                permissions=["clipboard-read", "clipboard-write"],
-            )
-        profile = self._profiles[wanted]
-        page = profile.new_page()
-        session = profile.new_cdp_session(page)
-        session.send("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
-        session.detach()
-        return page
-
-    def close_pages(self) -> None:
-        """Also closes the profiles that tests have made for themselves."""
+    def close_profiles(self) -> None:
+        """Closes all pages, and forgets what they have stored."""
         for context in self._chromium.contexts:
-            if context not in self._profiles.values():
-                context.close()
-            else:
-                for page in context.pages:
-                    page.close()
+            context.close()
 
     def close(self) -> None:
         """Ends the browser, if it runs."""
         self._open.close()
         self._chromium = None
-        self._profiles.clear()
 
 
 _running = _RunningBrowser()
@@ -120,15 +93,21 @@ def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
 def browser() -> Iterator[Any]:
     """A headless Chromium, in which a test may open profiles of its own."""
     yield _running.chromium()
-    _running.close_pages()
+    _running.close_profiles()
 
 
 @pytest.fixture
 def page(browser: Any, request: pytest.FixtureRequest) -> Any:
-    """A page with nothing in its storage, with `page_errors` and `foreign_requests` gathering what went wrong."""
+    """A page in a profile of its own, with `page_errors` and `foreign_requests` gathering what went wrong."""
     mark = request.node.get_closest_marker("browser_page")
     wanted = {"locale": "en-US", "width": 1280, "height": 900, "color_scheme": "light", **(mark.kwargs if mark else {})}
-    opened = _running.new_page(**wanted)
+    context = browser.new_context(
+        locale=wanted["locale"],
+        viewport={"width": wanted["width"], "height": wanted["height"]},
+        color_scheme=wanted["color_scheme"],
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    opened = context.new_page()
     watch(opened)
     return opened
 
