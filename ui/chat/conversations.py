@@ -311,14 +311,13 @@ class Conversations:
 
     def _overwrite_deleted(self) -> None:
         """Not while a user waits for a click, and once for all that was deleted in the meantime."""
-        if not self._has_deleted:
-            return
-        self._has_deleted = False
-        try:
-            self.database.overwrite_deleted()
-        except sqlite3.Error:
-            self._has_deleted = True  # once the disk takes it
-            raise
+        if self._has_deleted:
+            self._has_deleted = False
+            try:
+                self.database.overwrite_deleted()
+            except sqlite3.Error:
+                self._has_deleted = True  # once the disk takes it
+                raise
 
     def _note(self, conversation: Conversation) -> None:
         self._unsaved[conversation.id] = conversation
