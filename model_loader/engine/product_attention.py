@@ -5,19 +5,19 @@ quick instructions for; whole products go through oneDNN.
 """
 
 import functools
-from typing import Any, cast
 
 import torch
 
 from model_loader.loading.fuse import packs_weights
 from model_loader.loading.hardware import probe_hardware
 
-_SCORES_AT_ONCE = 2**22
-"""16 MB of them in float32; more would leave the processor's cache between the steps."""
+_SCORES_AT_ONCE = 2**21
+"""4 MB of them; more would leave the processor's cache between the steps."""
 _MOST_KEYS = 2**22
 """Numbers in all keys: more of them are read from memory too often."""
-_FEWEST_SCORES = 2**19
+_FEWEST_SCORES = 2**17
 """Of fewer torch's own kernel is as quick."""
+_NUM_SAMPLED = 64
 
 
 def product_is_quicker(query: torch.Tensor, kv: torch.Tensor) -> bool:
@@ -34,7 +34,11 @@ def product_is_quicker(query: torch.Tensor, kv: torch.Tensor) -> bool:
 def attend_by_products(
     query: torch.Tensor, kv: torch.Tensor, mask: torch.Tensor, scaling: float | None = None
 ) -> torch.Tensor:
-    """Scaled dot-product attention; scores and softmax are in float32, the weights in the dtype of the values.
+    """Scaled dot-product attention, computed in the dtype of its arguments.
+
+    A softmax is the same whatever is taken from all scores of a token, and numbers near zero lose least where they are
+    rounded. So each token's highest score among some of the keys is taken from its scores, inside the product, where
+    nothing is rounded yet: the queries carry it in one channel more, for which every key has a one.
 
     Args:
         query: `(kv_heads, heads per kv_head, tokens, head_dim)`.
@@ -45,33 +49,31 @@ def attend_by_products(
     Returns:
         `(tokens, heads, head_dim)`.
     """
-    kv_heads, heads_per_key, _, head_dim = query.shape
+    kv_heads, heads_per_key, num_tokens, head_dim = query.shape
     keys, values = kv.unbind()
-    keys = keys.float().transpose(1, 2)
-    num_keys = keys.shape[2]
+    num_keys, num_masked = keys.shape[1], mask.shape[1]
     scale = head_dim**-0.5 if scaling is None else scaling
+    sampled = keys[:, :: max(1, num_keys // _NUM_SAMPLED)].transpose(1, 2)
+    keys = torch.cat([keys, keys.new_ones(kv_heads, num_keys, 1)], dim=2).transpose(1, 2)
+    mixed = query.new_empty(num_tokens, kv_heads, heads_per_key, head_dim)
     at_once = max(1, _SCORES_AT_ONCE // (kv_heads * heads_per_key * num_keys))
-    parts = []
-    for tokens, added in zip(query.split(at_once, dim=2), mask.split(at_once), strict=True):
-        scores = _product_by_onednn(tokens.reshape(kv_heads, -1, head_dim).float(), keys, scale)
-        scores.view(kv_heads, heads_per_key, -1, num_keys)[..., -mask.shape[1] :].add_(added)
-        weights = torch.softmax(scores, dim=-1, out=scores).to(values.dtype)
-        parts.append(torch.bmm(weights, values).view(kv_heads * heads_per_key, -1, head_dim).transpose(0, 1))
-    return torch.cat(parts)
+    for start in range(0, num_tokens, at_once):
+        part = slice(start, min(start + at_once, num_tokens))
+        # Where no key is seen by all, much of the last ones is seen by none of these tokens.
+        num_unseen = num_tokens - part.stop if num_masked == num_keys else 0
+        num_seen = num_keys - num_unseen
+        queries = query[:, :, part].reshape(kv_heads, -1, head_dim)
+        highest = torch.bmm(queries, sampled).amax(dim=2, keepdim=True)
+        queries = torch.cat([queries, -highest], dim=2)
+        scores = queries.new_empty(kv_heads, queries.shape[1], num_seen)
+        scores.baddbmm_(queries, keys[..., :num_seen], beta=0, alpha=scale)
+        by_token = scores.view(kv_heads, heads_per_key, -1, num_seen)
+        by_token[..., num_keys - num_masked :].add_(mask[part, : num_masked - num_unseen])
+        weights = torch.softmax(scores, dim=-1, out=scores)
+        mixed[part] = torch.bmm(weights, values[:, :num_seen]).view(kv_heads, heads_per_key, -1, head_dim).movedim(2, 0)
+    return mixed.view(num_tokens, -1, head_dim)
 
 
 @functools.cache
 def _multiplies_bfloat16() -> bool:
     return packs_weights("cpu") and probe_hardware().cpu_computes_bfloat16
-
-
-def _product_by_onednn(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
-    """The scaled product in float32 of numbers that are all bfloat16: what this setting may round is exact already."""
-    products: Any = cast(Any, torch.backends.mkldnn).matmul
-    precision = products.fp32_precision
-    products.fp32_precision = "bf16"
-    try:
-        scores = torch.empty(*queries.shape[:2], keys.shape[2])
-        return scores.baddbmm_(queries, keys, beta=0, alpha=scale)
-    finally:
-        products.fp32_precision = precision

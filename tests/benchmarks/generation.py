@@ -108,8 +108,12 @@ def measure_engine(loaded: LoadedModel, figures: Figures, new_tokens: int) -> No
     engine.close()
 
 
-def measure_turns(engine: Engine, *, reuses: bool) -> list[float]:
-    """First-token seconds of each turn; with `reuses` every turn has the owner of the last one."""
+def measure_turns(engine: Engine, rounds: int, *, reuses: bool) -> list[float]:
+    """First-token seconds of each turn, medians; with `reuses` every turn has the owner of the last one."""
+    return [statistics.median(each) for each in zip(*(_turns(engine, reuses) for _ in range(rounds)), strict=True)]
+
+
+def _turns(engine: Engine, reuses: bool) -> list[float]:
     seconds: list[float] = []
     history: tuple[int, ...] = ()
     stamp = time.monotonic_ns()
@@ -276,8 +280,8 @@ def main() -> None:
         engine = Engine(load(folder, "bf16"))
         streams = measure_streams(engine, new_tokens)
         turns = {
-            "known from before": measure_turns(engine, reuses=True),
-            "read anew": measure_turns(engine, reuses=False),
+            "known from before": measure_turns(engine, rounds + 2, reuses=True),
+            "read anew": measure_turns(engine, 1, reuses=False),
         }
         engine.close()
         for number, speed in zip((1, 8), measure_vllm(folder, new_tokens), strict=False):
