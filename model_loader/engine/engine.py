@@ -2,8 +2,9 @@
 
     admit waiting requests -> schedule their next tokens -> compute -> sample -> hand out
 
-A reader gets an iterator; closing it is the only way to cancel. The thread looks for that between two steps. It knows
-ids only: no text, no roles, no stop strings.
+A reader gets an iterator; closing it is the only way to cancel. The thread looks for that between two steps, and on a
+processor, where large pieces of a prompt are read best and take long, between two layers. It knows ids only: no text,
+no roles, no stop strings.
 """
 
 import logging
@@ -11,8 +12,10 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.job import Job
@@ -38,7 +41,9 @@ logger = logging.getLogger(__name__)
 WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
 HANG_S = 30.0
-"""A step that takes longer has hung: a prompt is read in pieces of a second."""
+"""A step, or a layer where they are watched, that takes longer has hung."""
+_UNNOTICED_S = 0.5
+"""So long may somebody have left, while nobody is answering, before the thread looks."""
 _MAX_JOIN_S = 10.0
 
 
@@ -56,7 +61,10 @@ class Engine:
         self._waiting: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
         self._changed = threading.Condition()
-        self._pace = Pace(self._runner.fewest_tokens)
+        self._turns: Sequence[tuple[Job, Feed]] = ()
+        self._num_layers_done = 0
+        self._hooks = self._watch_layers()
+        self._pace = Pace(self._runner.fewest_tokens, _UNNOTICED_S * max(1, len(self._hooks)))
         self._step_began_s: float | None = None
         self._stopped: EngineStopped | None = None
         self._problem: str | None = None
@@ -166,7 +174,7 @@ class Engine:
             for place, waiting in enumerate(self._waiting, start=1):
                 if waiting is job:
                     return Waiting(place)
-        return Waiting(0, job.num_read, len(job.request.prompt_ids))
+        return Waiting(0, job.num_begun, len(job.request.prompt_ids))
 
     def _cancel(self, job: Job) -> None:
         """A waiting request leaves the queue at once; a running one is left to the thread."""
@@ -226,22 +234,51 @@ class Engine:
                 turns.append((job, feed))
         if turns:
             began_s = time.monotonic()
-            self._compute(turns)
+            try:
+                self._compute(turns)
+            except _NobodyWaits:
+                return
             num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
             self._pace.note(time.monotonic() - began_s, num_read, num_answering)
+
+    def _watch_layers(self) -> list[RemovableHandle]:
+        """Has `_look_up` called before every layer of a model on a processor; on a GPU that would not tell anything."""
+        layers = getattr(self._loaded.model.base_model, "layers", ()) if self._loaded.input_device.type == "cpu" else ()
+        return [layer.register_forward_pre_hook(self._look_up) for layer in layers]
+
+    def _look_up(self, *unused: Any) -> None:
+        """Before a layer: the step is still alive.
+
+        Raises:
+            _NobodyWaits: for what is being computed.
+        """
+        if not self._turns:
+            return
+        self._step_began_s = time.monotonic()
+        if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns):
+            raise _NobodyWaits
+        for job, feed in self._turns:
+            if job.is_reading:
+                job.num_begun = job.num_read + len(feed.ids) * self._num_layers_done // len(self._hooks)
+        self._num_layers_done += 1
 
     def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
         """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
         self._step_began_s = time.monotonic()
+        self._turns, self._num_layers_done = turns, 0
         try:
             logits = self._runner.forward([feed for _, feed in turns])
+        except _NobodyWaits:
+            raise
         except Exception as error:
             self._step_began_s = None
             self._try_again(turns, _survived(error))
         else:
+            for job, _ in turns:
+                job.num_begun = job.num_read
             self._advance(turns, logits)
         finally:
-            self._step_began_s = None
+            self._step_began_s, self._turns = None, ()
 
     def _try_again(self, turns: Sequence[tuple[Job, Feed]], error: Exception) -> None:
         """After a step that failed: without what is kept of ended sequences, if it was the memory, and one by one."""
@@ -311,7 +348,13 @@ class Engine:
             self._waiting = FairQueue()
         for job in jobs:
             job.output.put(_again(error))
+        for hook in self._hooks:
+            hook.remove()
         self._runner.close()
+
+
+class _NobodyWaits(Exception):
+    """Everybody whose tokens are being computed has left; they are dropped before the next step."""
 
 
 def _again(error: EngineStopped) -> EngineStopped:

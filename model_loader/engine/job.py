@@ -22,6 +22,7 @@ class Job:
         sequence: what the runner gave it.
         count: tokens of the answer so far.
         last_ids: the token that was sampled last and is not read yet.
+        num_begun: tokens of the prompt that are read, and the share of the next ones that the model has come through.
     """
 
     def __init__(self, request: Request) -> None:
@@ -33,6 +34,7 @@ class Job:
         self.sequence: Any = None
         self.count = 0
         self.last_ids: tuple[int, ...] = ()
+        self.num_begun = 0
         self._num_cached = 0
         self._prompt_logprobs: list[Logprob] = []
         self._arrived_s = self._started_s = time.monotonic()
@@ -51,7 +53,7 @@ class Job:
     def begin(self, sequence: Any) -> None:
         """Takes a place among the running."""
         self.sequence = sequence
-        self._num_cached = len(sequence.ids)
+        self._num_cached = self.num_begun = len(sequence.ids)
         self._started_s = time.monotonic()
 
     def next_piece(self, max_tokens: int) -> Feed:

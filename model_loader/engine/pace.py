@@ -9,10 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_ALONE_S = 1.0
-"""How long a piece of a prompt may take while nobody is answering."""
 _MOST = 1024
-_FIRST_GUESS = 64
+_FIRST_GUESS = 256
 _MOST_GROWTH = 8
 _LEAST_S = 1e-6
 """Windows' clock ticks sixty times a second: a small model's steps take no time by it."""
@@ -26,10 +24,12 @@ class Pace:
 
     Args:
         fewest_tokens: a smaller piece would not be quicker.
+        alone_s: how long a piece may take while nobody is answering.
     """
 
-    def __init__(self, fewest_tokens: int) -> None:
+    def __init__(self, fewest_tokens: int, alone_s: float) -> None:
         self._fewest = fewest_tokens
+        self._alone_s = alone_s
         self._alone = max(_FIRST_GUESS, fewest_tokens)
         self._beside: dict[int, int] = {}
         self._step_s: dict[int, float] = {}
@@ -47,7 +47,7 @@ class Pace:
             old = self._step_s.get(num_answering, step_s)
             self._step_s[num_answering] = old + _SHARE_OF_NEW * (step_s - old)
         elif not num_answering:
-            self._alone = self._fitted(self._alone, num_read, step_s, _ALONE_S)
+            self._alone = self._fitted(self._alone, num_read, step_s, self._alone_s)
         elif usual_s is not None:
             size = self.chunk_tokens(num_answering)
             self._beside[num_answering] = self._fitted(size, num_read, step_s - usual_s, usual_s)

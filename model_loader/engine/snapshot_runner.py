@@ -81,12 +81,16 @@ class SnapshotRunner:
         """As `Runner` says; there is one feed only."""
         (feed,) = feeds
         sequence: Any = feed.sequence
-        output = self._loaded.model(
-            input_ids=torch.tensor([list(feed.ids)], device=self._loaded.input_device),
-            past_key_values=sequence.cache,
-            use_cache=True,
-            logits_to_keep=max(feed.num_logits, 1),
-        )
+        try:
+            output = self._loaded.model(
+                input_ids=torch.tensor([list(feed.ids)], device=self._loaded.input_device),
+                past_key_values=sequence.cache,
+                use_cache=True,
+                logits_to_keep=max(feed.num_logits, 1),
+            )
+        except Exception:
+            sequence.ids.clear()  # some layers' caches have read more than others': nobody can go on from it
+            raise
         sequence.ids.extend(feed.ids)
         return [output.logits[0, len(output.logits[0]) - feed.num_logits :]]
 

@@ -157,6 +157,26 @@ def test_a_recurrent_model_goes_on_from_a_turns_end_only(tmp_path: Path) -> None
         engine.close()
 
 
+def test_a_recurrent_model_does_not_go_on_from_a_step_that_was_given_up(tmp_path: Path) -> None:
+    loaded = load(write_tiny_checkpoint(tmp_path / "next", kind="qwen3_next", **RECURRENT))
+    engine = Engine(loaded, PLAN)
+    prompt = greedy(prompt_of(30), owner="a")
+    held, released = threading.Event(), threading.Event()
+    hook = loaded.model.base_model.layers[1].register_forward_pre_hook(lambda *_: held.set() or released.wait(10))
+    try:
+        stream = engine.stream(prompt)
+        next(stream)
+        assert held.is_set()
+        stream.close()
+        released.set()
+        hook.remove()
+        again = tokens(engine, prompt)
+        assert again[-1].usage.cached_prompt_tokens == 0
+        assert [token.id for token in again] == ids(engine, greedy(prompt_of(30), owner="b"))
+    finally:
+        engine.close()
+
+
 def test_a_long_prompt_is_read_between_the_steps_of_a_running_answer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

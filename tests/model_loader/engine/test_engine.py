@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,70 @@ def test_closing_while_the_prompt_is_read_frees_the_engine(
     stream.close()
     wait_until(lambda: engine.num_requests == 0)
     assert calls < len(PROMPT)
+
+
+@dataclass
+class HeldLayer:
+    """Stops the engine's thread inside a step, before a layer computes."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, *unused: object) -> None:
+        self.reached.set()
+        assert self.released.wait(10)
+
+
+@contextmanager
+def held_layer(loaded: LoadedModel, index: int) -> Iterator[HeldLayer]:
+    layer = loaded.model.base_model.layers[index]
+    held = HeldLayer()
+    hook = layer.register_forward_pre_hook(held)
+    try:
+        yield held
+    finally:
+        held.released.set()
+        hook.remove()
+
+
+def test_a_reader_who_leaves_is_noticed_between_two_layers(loaded: LoadedModel, engine: Engine) -> None:
+    computed = []
+    _, later, *_ = loaded.model.base_model.layers
+    counting = later.register_forward_pre_hook(lambda *_: computed.append(1))
+    stream = engine.stream(Request(PROMPT, GREEDY, frozenset()))
+    with held_layer(loaded, 0) as held:
+        assert isinstance(next(stream), Waiting)
+        assert held.reached.is_set()
+        stream.close()
+    wait_until(lambda: engine.num_requests == 0)
+    assert not computed
+    assert len(tokens(engine, Request(PROMPT, GREEDY, frozenset()))) == 24
+    counting.remove()
+
+
+def test_how_far_the_reading_has_come_is_told_layer_by_layer(loaded: LoadedModel, engine: Engine) -> None:
+    num_layers = len(loaded.model.base_model.layers)
+    with closing(engine.stream(Request(PROMPT, GREEDY, frozenset()))) as stream, held_layer(loaded, 1):
+        assert next(stream) == Waiting(0, len(PROMPT) // num_layers, len(PROMPT))
+
+
+def test_a_long_step_whose_layers_go_on_has_not_hung(
+    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "HANG_S", 0.4)
+    monkeypatch.setattr(engine_module, "WAITING_INTERVAL_S", 0.05)
+    slow = [layer.register_forward_pre_hook(lambda *_: time.sleep(0.25)) for layer in loaded.model.base_model.layers]
+    one = Sampling(max_new_tokens=1, temperature=0)
+    try:
+        assert len(tokens(engine, Request(PROMPT, one, frozenset()))) == 1
+    finally:
+        for hook in slow:
+            hook.remove()
+
+
+def test_a_closed_engine_leaves_the_model_as_it_was(loaded: LoadedModel) -> None:
+    Engine(loaded, ONE_AT_ONCE).close()
+    assert not any(layer._forward_pre_hooks for layer in loaded.model.base_model.layers)
 
 
 def test_a_reader_who_waits_is_told_its_place(narrow_engine: Engine) -> None:
