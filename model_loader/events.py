@@ -16,7 +16,8 @@ class Waiting:
 
     Attributes:
         ahead: its place in the queue, the first being 1; 0 while the model works on it.
-        prompt_tokens_read: how many of the prompt's tokens the model has read.
+        prompt_tokens_read: how many of the prompt's tokens the model has read; of those it is reading, the share of
+            the layers that they have passed.
         prompt_tokens: how many there are; 0 while it waits in the queue.
     """
 

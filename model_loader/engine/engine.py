@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.job import Job
-from model_loader.engine.pace import Pace
+from model_loader.engine.pace import PIECE_S, Pace
 from model_loader.engine.request import EngineActivity, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.runners import choose_runner
@@ -42,8 +42,8 @@ WAITING_INTERVAL_S = 0.25
 """How often a reader that has nothing to read is told so."""
 HANG_S = 30.0
 """A step, or a layer where they are watched, that takes longer has hung."""
-_UNNOTICED_S = 0.5
-"""So long may somebody have left, while nobody is answering, before the thread looks."""
+_LAYER_S = 0.5
+"""So long may a layer take, where they are watched, before somebody who has left is noticed."""
 _MAX_JOIN_S = 10.0
 
 
@@ -64,7 +64,7 @@ class Engine:
         self._turns: Sequence[tuple[Job, Feed]] = ()
         self._num_layers_done = 0
         self._hooks = self._watch_layers()
-        self._pace = Pace(self._runner.fewest_tokens, _UNNOTICED_S * max(1, len(self._hooks)))
+        self._pace = Pace(self._runner.fewest_tokens, alone_s=max(PIECE_S, _LAYER_S * len(self._hooks)))
         self._step_began_s: float | None = None
         self._stopped: EngineStopped | None = None
         self._problem: str | None = None
@@ -223,7 +223,8 @@ class Engine:
     def _step(self, jobs: Sequence[Job]) -> None:
         """One more token for everybody who is answering, and the next piece of prompts that are being read."""
         num_answering = sum(not job.is_reading for job in jobs)
-        num_left = self._pace.chunk_tokens(num_answering)
+        num_reading = len(jobs) - num_answering
+        num_left = self._pace.chunk_tokens(num_answering, num_reading)
         turns: list[tuple[Job, Feed]] = []
         for job in jobs:
             if not job.is_reading:
@@ -239,14 +240,14 @@ class Engine:
             except _NobodyWaits:
                 return
             num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
-            self._pace.note(time.monotonic() - began_s, num_read, num_answering)
+            self._pace.note(time.monotonic() - began_s, num_read, num_answering, num_reading)
 
     def _watch_layers(self) -> list[RemovableHandle]:
-        """Has `_look_up` called before every layer of a model on a processor; on a GPU that would not tell anything."""
+        """Has `_before_layer` called before every layer of a model on a processor; on a GPU that would not tell anything."""
         layers = getattr(self._loaded.model.base_model, "layers", ()) if self._loaded.input_device.type == "cpu" else ()
-        return [layer.register_forward_pre_hook(self._look_up) for layer in layers]
+        return [layer.register_forward_pre_hook(self._before_layer) for layer in layers]
 
-    def _look_up(self, *unused: Any) -> None:
+    def _before_layer(self, *unused: Any) -> None:
         """Before a layer: the step is still alive.
 
         Raises:
@@ -259,7 +260,8 @@ class Engine:
             raise _NobodyWaits
         for job, feed in self._turns:
             if job.is_reading:
-                job.num_begun = job.num_read + len(feed.ids) * self._num_layers_done // len(self._hooks)
+                num_begun = job.num_read + len(feed.ids) * self._num_layers_done // len(self._hooks)
+                job.num_begun = max(job.num_begun, num_begun)
         self._num_layers_done += 1
 
     def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
@@ -354,7 +356,7 @@ class Engine:
 
 
 class _NobodyWaits(Exception):
-    """Everybody whose tokens are being computed has left; they are dropped before the next step."""
+    """Everybody whose tokens are being computed has left; they are dropped before the next step, and it with them."""
 
 
 def _again(error: EngineStopped) -> EngineStopped:

@@ -1,4 +1,7 @@
-"""A request inside the engine: its sequence, its way to the reader and its clock. Used by the engine's thread alone."""
+"""A request inside the engine: its sequence, its way to the reader and its clock.
+
+The engine's thread alone changes it, but for `is_cancelled`.
+"""
 
 import queue
 import time

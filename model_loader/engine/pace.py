@@ -1,6 +1,6 @@
 """How many prompt tokens a step reads, so that answers keep moving and a reader who leaves is noticed soon.
 
-Both limits are times. The size of a piece follows from how long the last one of that size took: smaller pieces, the
+All limits are times. The size of a piece follows from how long the last one of that size took: smaller pieces, the
 ends of prompts, are slower by the token and say little about larger ones.
 """
 
@@ -9,8 +9,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PIECE_S = 1.0
+"""How long a piece may take while nobody is answering."""
 _MOST = 1024
-_FIRST_GUESS = 256
+_FIRST_GUESS = 64
+"""Tokens for each second, four of them at most."""
 _MOST_GROWTH = 8
 _ROWS_TOGETHER = 4
 """The kernel for 4-bit weights on processors takes rows in fours: five take as long as eight."""
@@ -26,41 +29,48 @@ class Pace:
 
     Args:
         fewest_tokens: a smaller piece would not be quicker.
-        alone_s: how long a piece may take while nobody is answering.
+        alone_s: how long it may take while its reader is the only one.
     """
 
-    def __init__(self, fewest_tokens: int, alone_s: float) -> None:
+    def __init__(self, fewest_tokens: int, alone_s: float = PIECE_S) -> None:
         self._fewest = fewest_tokens
         self._alone_s = alone_s
-        self._alone = max(_FIRST_GUESS, fewest_tokens)
+        self._token_s: float | None = None
         self._beside: dict[int, int] = {}
         self._step_s: dict[int, float] = {}
 
-    def chunk_tokens(self, num_answering: int) -> int:
-        """How many prompt tokens the next step may read: with answers beside them no more than double its time."""
+    def chunk_tokens(self, num_answering: int, num_reading: int) -> int:
+        """How many prompt tokens the next step may read: with answers beside them about double its time, no more."""
         if not num_answering:
-            return self._alone
+            return self._without_answers(num_reading)
         size = _of_most(self._beside, num_answering, self._fewest)
         return size + -(size + num_answering) % _ROWS_TOGETHER
 
-    def note(self, step_s: float, num_read: int, num_answering: int) -> None:
+    def note(self, step_s: float, num_read: int, num_answering: int, num_reading: int) -> None:
         """Learns from a step that took `step_s` seconds and read `num_read` prompt tokens."""
         usual_s = _of_most(self._step_s, num_answering, None)
         if not num_read:
             old = self._step_s.get(num_answering, step_s)
             self._step_s[num_answering] = old + _SHARE_OF_NEW * (step_s - old)
         elif not num_answering:
-            self._alone = self._fitted(self._alone, num_read, step_s, self._alone_s)
+            if num_read >= self._without_answers(num_reading) or step_s > self._limit_s(num_reading):
+                self._token_s = max(step_s, _LEAST_S) / num_read
         elif usual_s is not None:
-            size = self.chunk_tokens(num_answering)
-            self._beside[num_answering] = self._fitted(size, num_read, step_s - usual_s, usual_s)
+            size = self.chunk_tokens(num_answering, num_reading)
+            took_s = step_s - usual_s
+            if num_read >= size or took_s > usual_s:
+                fitting = num_read * usual_s / max(took_s, usual_s / _MOST_GROWTH, _LEAST_S)
+                self._beside[num_answering] = self._possible(fitting)
 
-    def _fitted(self, size: int, num_read: int, took_s: float, limit_s: float) -> int:
-        """The size of pieces after one of `num_read` tokens: it grows after whole pieces only."""
-        if num_read < size and took_s <= limit_s:
-            return size
-        fitting = num_read * limit_s / max(took_s, limit_s / _MOST_GROWTH, _LEAST_S)
-        return max(self._fewest, min(_MOST, int(fitting)))
+    def _without_answers(self, num_reading: int) -> int:
+        limit_s = self._limit_s(num_reading)
+        return self._possible(_FIRST_GUESS * min(limit_s, 4) if self._token_s is None else limit_s / self._token_s)
+
+    def _limit_s(self, num_reading: int) -> float:
+        return self._alone_s if num_reading == 1 else PIECE_S
+
+    def _possible(self, size: float) -> int:
+        return max(self._fewest, min(_MOST, int(size)))
 
 
 def _of_most(values: Mapping[int, T], number: int, otherwise: T) -> T:

@@ -37,8 +37,8 @@ def attend_by_products(
     """Scaled dot-product attention, computed in the dtype of its arguments.
 
     A softmax is the same whatever is taken from all scores of a token, and numbers near zero lose least where they are
-    rounded. So each token's highest score among some of the keys is taken from its scores, inside the product, where
-    nothing is rounded yet: the queries carry it in one channel more, for which every key has a one.
+    rounded. So each token's highest score, of its own key and some others that it sees, is taken from its scores inside
+    the product, where nothing is rounded yet: the queries carry it in one channel more, for which every key has a one.
 
     Args:
         query: `(kv_heads, heads per kv_head, tokens, head_dim)`.
@@ -53,7 +53,11 @@ def attend_by_products(
     keys, values = kv.unbind()
     num_keys, num_masked = keys.shape[1], mask.shape[1]
     scale = head_dim**-0.5 if scaling is None else scaling
-    sampled = keys[:, :: max(1, num_keys // _NUM_SAMPLED)].transpose(1, 2)
+    every = max(1, num_keys // _NUM_SAMPLED)
+    num_sampled_of_all = -(-(num_keys - num_masked) // every)
+    mask_of_sampled = mask[:, num_sampled_of_all * every - (num_keys - num_masked) :: every]
+    sampled = keys[:, ::every].transpose(1, 2)
+    own = (query * keys[:, None, -num_tokens:]).sum(dim=3, keepdim=True)
     keys = torch.cat([keys, keys.new_ones(kv_heads, num_keys, 1)], dim=2).transpose(1, 2)
     mixed = query.new_empty(num_tokens, kv_heads, heads_per_key, head_dim)
     at_once = max(1, _SCORES_AT_ONCE // (kv_heads * heads_per_key * num_keys))
@@ -63,8 +67,10 @@ def attend_by_products(
         num_unseen = num_tokens - part.stop if num_masked == num_keys else 0
         num_seen = num_keys - num_unseen
         queries = query[:, :, part].reshape(kv_heads, -1, head_dim)
-        highest = torch.bmm(queries, sampled).amax(dim=2, keepdim=True)
-        queries = torch.cat([queries, -highest], dim=2)
+        others = torch.bmm(queries, sampled).view(kv_heads, heads_per_key, -1, sampled.shape[2])
+        others[..., num_sampled_of_all:].add_(mask_of_sampled[part])
+        highest = torch.maximum(others.amax(dim=3, keepdim=True), own[:, :, part])
+        queries = torch.cat([queries, -highest.view(kv_heads, -1, 1)], dim=2)
         scores = queries.new_empty(kv_heads, queries.shape[1], num_seen)
         scores.baddbmm_(queries, keys[..., :num_seen], beta=0, alpha=scale)
         by_token = scores.view(kv_heads, heads_per_key, -1, num_seen)

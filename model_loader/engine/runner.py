@@ -53,7 +53,10 @@ class Runner(Protocol):
         """How many of a prompt's first tokens `take` would find read already. Any thread may ask; it is a guess."""
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
-        """Reads tokens into their sequences; returns the wanted logits of each, `(num_logits, vocab)`."""
+        """Reads tokens into their sequences; returns the wanted logits of each, `(num_logits, vocab)`.
+
+        After an exception a sequence has read what it had before, or nothing where that cannot be.
+        """
 
     def sample(
         self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool

@@ -180,7 +180,7 @@ def test_a_recurrent_model_does_not_go_on_from_a_step_that_was_given_up(tmp_path
 def test_a_long_prompt_is_read_between_the_steps_of_a_running_answer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module.Pace, "chunk_tokens", lambda self, num_answering: 4)
+    monkeypatch.setattr(engine_module.Pace, "chunk_tokens", lambda self, *numbers: 4)
     endless = Sampling(max_new_tokens=50_000, temperature=0)
     with closing(engine.stream(Request(prompt_of(5), endless, frozenset(), owner="a"))) as running:
         first = next(item for item in running if isinstance(item, Token))
@@ -331,7 +331,7 @@ def test_logprobs_of_prompt_and_answer_are_those_of_a_plain_forward_pass(
 ) -> None:
     prompt = prompt_of(30)
     reference = load(Path(loaded.checkpoint.folder))
-    monkeypatch.setattr(engine_module.Pace, "chunk_tokens", lambda self, num_answering: 7)
+    monkeypatch.setattr(engine_module.Pace, "chunk_tokens", lambda self, *numbers: 7)
     for _ in range(2):  # also when the prompt is known already
         found = tokens(engine, greedy(prompt, 5, top_logprobs=3, has_prompt_logprobs=True))
         with torch.inference_mode():

@@ -63,7 +63,7 @@ def narrow_engine(loaded: LoadedModel) -> Iterator[Engine]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets how many prompt tokens a step reads."""
-    return lambda size: monkeypatch.setattr(Pace, "chunk_tokens", lambda self, num_answering: size)
+    return lambda size: monkeypatch.setattr(Pace, "chunk_tokens", lambda self, *numbers: size)
 
 
 def tokens(engine: Engine, request: Request) -> list[Token]:

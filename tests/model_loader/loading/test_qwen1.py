@@ -102,7 +102,7 @@ def test_the_engine_keeps_the_alpha_of_the_prompt_while_it_decodes(
         expected.append(int(logits.argmax()))
     engine = Engine(loaded)
     for chunk in (512, 7, 1):
-        monkeypatch.setattr(Pace, "chunk_tokens", lambda self, num_answering, chunk=chunk: chunk)
+        monkeypatch.setattr(Pace, "chunk_tokens", lambda self, *numbers, chunk=chunk: chunk)
         request = Request(tuple(prompt), Sampling(max_new_tokens=6, temperature=0), frozenset(), owner=str(chunk))
         assert [item.id for item in engine.stream(request) if isinstance(item, Token)] == expected[len(prompt) :]
     engine.close()
