@@ -8,8 +8,7 @@ import torch
 
 from model_loader.engine.attention import SLOTS_ATTENTION, Segment, Step
 from model_loader.engine.request import Request
-from model_loader.engine.runner import FEWEST_TOKENS, Feed
-from model_loader.engine.sampling import Sampler, sample
+from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.slots import Slot, SlotPlan, Slots
 from model_loader.loading.load import LoadedModel
 
@@ -17,12 +16,11 @@ _STATIC_ROPE = frozenset({"default", "linear", "yarn", "llama3"})
 """Position embeddings that do not depend on how long the longest sequence of a pass is."""
 
 
-class BatchRunner:
+class BatchRunner(Runner):
     """Many sequences at once, for every architecture whose layers only look back through attention."""
 
     attention = SLOTS_ATTENTION
     """The name under which transformers finds how to attend."""
-    fewest_tokens = FEWEST_TOKENS
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan
@@ -51,7 +49,6 @@ class BatchRunner:
         return Step(segments, self._loaded.query_scale(position_ids))
 
     def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
-        """As `Runner` says."""
         return self._slots.num_known(prompt_ids, owner, self._loaded.rope_alpha(len(prompt_ids)))
 
     def try_out(self) -> None:
@@ -70,16 +67,14 @@ class BatchRunner:
             raise KeyError("some layers keep no keys and values of their own")
 
     def take(self, request: Request) -> Slot | None:
-        """As `Runner` says."""
         prompt_ids = () if request.has_prompt_logprobs else request.prompt_ids
         alpha = self._loaded.rope_alpha(len(request.prompt_ids))
         return self._slots.take(prompt_ids, request.max_tokens, request.owner, alpha, request.num_shared_tokens)
 
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
-        """As `Runner` says."""
         device = self._loaded.input_device
-        segments = [Segment(feed.sequence, len(feed.sequence.ids), len(feed.ids)) for feed in feeds]  # type: ignore[arg-type]
+        segments = [Segment(feed.sequence, len(feed.sequence.ids), len(feed.ids)) for feed in feeds]
         positions = [each for part in segments for each in range(part.start, part.start + part.length)]
         position_ids = torch.tensor([positions], device=device)
         alphas = torch.tensor([[part.slot.rope_alpha for part in segments for _ in range(part.length)]], device=device)
@@ -100,21 +95,12 @@ class BatchRunner:
             feed.sequence.ids.extend(feed.ids)
         return list(logits[: len(kept)].split([feed.num_logits for feed in feeds]))
 
-    def sample(
-        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
-    ) -> list[int | Exception]:
-        """As `Runner` says."""
-        return sample(torch.stack(list(logits)), samplers)
-
     def release(self, sequence: Slot, *, is_kept: bool) -> None:
-        """As `Runner` says."""
         self._slots.release(sequence, is_kept=is_kept)
 
     def forget(self) -> bool:
-        """As `Runner` says."""
         return self._slots.clear()
 
     def close(self) -> None:
-        """As `Runner` says."""
         self._slots.clear()
         self._config._attn_implementation = self._previous_attention

@@ -243,7 +243,7 @@ class Engine:
             self._pace.note(time.monotonic() - began_s, num_read, num_answering, num_reading)
 
     def _watch_layers(self) -> list[RemovableHandle]:
-        """Has `_before_layer` called before every layer of a model on a processor; on a GPU that would not tell anything."""
+        """Has `_before_layer` called where a model is on a processor; on a GPU that would not tell anything."""
         layers = getattr(self._loaded.model.base_model, "layers", ()) if self._loaded.input_device.type == "cpu" else ()
         return [layer.register_forward_pre_hook(self._before_layer) for layer in layers]
 

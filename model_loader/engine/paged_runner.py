@@ -84,7 +84,6 @@ class PagedRunner(BatchRunner):
         )
 
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
-        """As `Runner` says."""
         ahead, self._ahead, self._last = self._ahead, None, None
         if ahead is not None and (logits := self._taken_from(ahead, feeds)) is not None:
             return logits
@@ -283,7 +282,6 @@ class PagedRunner(BatchRunner):
             raise RuntimeError(f"attention over pages is wrong by {error:.1%}")
 
     def close(self) -> None:
-        """As `Runner` says."""
         self._recorded.clear()
         self._last = self._ahead = None
         super().close()

@@ -7,11 +7,8 @@ from typing import Any, Protocol
 import torch
 
 from model_loader.engine.request import Request
-from model_loader.engine.sampling import Sampler
+from model_loader.engine.sampling import Sampler, sample
 from model_loader.engine.slots import SlotPlan
-
-FEWEST_TOKENS = 8
-"""Pieces of a prompt that hold fewer are hardly quicker on a processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +16,18 @@ class Feed:
     """New tokens of one sequence.
 
     Attributes:
-        sequence: what `take` returned.
+        sequence: what `take` returned; its `ids` are the tokens that it has read.
         ids: the tokens, at least one.
         num_logits: for how many of them, counted from the last, logits are wanted.
     """
 
-    sequence: "Sequenced"
+    sequence: Any
     ids: Sequence[int]
     num_logits: int
 
 
-class Sequenced(Protocol):
-    """A sequence that has been begun: `ids` are the tokens that the model has read."""
-
-    ids: list[int]
-
-
 class Runner(Protocol):
-    """What the engine needs of either way.
+    """What the engine needs of every way.
 
     Attributes:
         plan: how many sequences at once, with how many tokens.
@@ -44,7 +35,7 @@ class Runner(Protocol):
     """
 
     plan: SlotPlan
-    fewest_tokens: int
+    fewest_tokens: int = 8
 
     def take(self, request: Request) -> Any:
         """Begins a sequence, with as much of its prompt as is known already; None while there is no room."""
@@ -69,6 +60,7 @@ class Runner(Protocol):
             looks_ahead: whether the next step will read nothing but these ids, unless somebody ends or comes; then
                 the logits may be overwritten.
         """
+        return sample(torch.stack(list(logits)), samplers)
 
     def release(self, sequence: Any, *, is_kept: bool) -> None:
         """Ends a sequence."""

@@ -7,14 +7,12 @@ from where an answer ended: a few such ends are kept.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import transformers
 
 from model_loader.engine.request import Request
-from model_loader.engine.runner import FEWEST_TOKENS, Feed
-from model_loader.engine.sampling import Sampler, sample
+from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.slots import SlotPlan, common_length
 from model_loader.loading.load import LoadedModel
 
@@ -36,10 +34,8 @@ class Snapshot:
     cache: transformers.Cache
 
 
-class SnapshotRunner:
+class SnapshotRunner(Runner):
     """One sequence at a time, for every other architecture."""
-
-    fewest_tokens = FEWEST_TOKENS
 
     def __init__(self, loaded: LoadedModel, plan: SlotPlan) -> None:
         self.plan = plan
@@ -61,7 +57,6 @@ class SnapshotRunner:
         return self._running
 
     def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
-        """As `Runner` says."""
         source = self._find(prompt_ids, owner)
         return len(source.ids) if source is not None else 0
 
@@ -80,7 +75,7 @@ class SnapshotRunner:
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         """As `Runner` says; there is one feed only."""
         (feed,) = feeds
-        sequence: Any = feed.sequence
+        sequence = feed.sequence
         try:
             output = self._loaded.model(
                 input_ids=torch.tensor([list(feed.ids)], device=self._loaded.input_device),
@@ -94,14 +89,7 @@ class SnapshotRunner:
         sequence.ids.extend(feed.ids)
         return [output.logits[0, len(output.logits[0]) - feed.num_logits :]]
 
-    def sample(
-        self, logits: Sequence[torch.Tensor], samplers: Sequence[Sampler], *, looks_ahead: bool
-    ) -> list[int | Exception]:
-        """As `Runner` says."""
-        return sample(torch.stack(list(logits)), samplers)
-
     def release(self, sequence: Snapshot, *, is_kept: bool) -> None:
-        """As `Runner` says."""
         self._running = None
         if is_kept and sequence.ids:
             self._kept.append(sequence)
@@ -113,5 +101,4 @@ class SnapshotRunner:
         return False
 
     def close(self) -> None:
-        """As `Runner` says."""
         self._kept.clear()

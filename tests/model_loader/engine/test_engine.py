@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
-from model_loader.engine import batch_runner
 from model_loader.engine import engine as engine_module
+from model_loader.engine import runner
 from model_loader.engine.engine import Engine
 from model_loader.engine.pace import Pace
 from model_loader.engine.request import Request, Sampling, Token
@@ -272,7 +272,7 @@ def test_a_failure_in_sampling_gives_no_token_twice(
 ) -> None:
     request = Request(PROMPT, GREEDY, frozenset())
     expected = [token.id for token in tokens(engine, request)]
-    draw, fails = batch_runner.sample, [9, 8, 3]  # how many samplings away each failure is
+    draw, fails = runner.sample, [9, 8, 3]  # how many samplings away each failure is
 
     def fail_together(*args: Any) -> Any:
         fails[:] = [each - 1 for each in fails]
@@ -280,7 +280,7 @@ def test_a_failure_in_sampling_gives_no_token_twice(
             raise torch.OutOfMemoryError("x")
         return draw(*args)
 
-    monkeypatch.setattr(batch_runner, "sample", fail_together)
+    monkeypatch.setattr(runner, "sample", fail_together)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: tokens(engine, request), range(3)))
     assert [[token.id for token in answer] for answer in answers] == [expected] * 3
