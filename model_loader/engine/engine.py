@@ -66,7 +66,7 @@ class Engine:
         self._hooks = self._watch_layers()
         self._pace = Pace(self._runner.fewest_tokens, alone_s=max(PIECE_S, _LAYER_S * len(self._hooks)))
         self._step_began_s: float | None = None
-        self._stopped: EngineStopped | None = None
+        self._stopped: str | None = None
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
@@ -112,7 +112,7 @@ class Engine:
         job = Job(request)
         with self._changed:
             if self._stopped is not None:
-                raise _again(self._stopped)
+                raise EngineStopped(self._stopped)
             self._waiting.put(request.owner, job)
             self._changed.notify()
         try:
@@ -120,7 +120,8 @@ class Engine:
                 try:
                     item = job.output.get(timeout=WAITING_INTERVAL_S)
                 except queue.Empty:
-                    self._raise_if_hung()
+                    if (hang := self._hang()) is not None:
+                        raise EngineStopped(hang) from None
                     yield self._whereabouts(job)
                     continue
                 if isinstance(item, Exception):
@@ -129,7 +130,9 @@ class Engine:
                 if item.finish_reason is not None:
                     return
         finally:
-            self._cancel(job)
+            with self._changed:
+                job.is_cancelled = True  # if it is running; otherwise it leaves the queue at once
+                self._waiting.remove(job)
 
     def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
         """How many of a prompt's first tokens need not be read again, as far as can be told now."""
@@ -138,10 +141,8 @@ class Engine:
     def close(self) -> None:
         """Ends every request with `EngineStopped` and stops the thread. May be called twice."""
         with self._changed:
-            if self._stopped is None:
-                self._stopped = EngineStopped(
-                    "The model was closed before the answer was finished. Start the program again."
-                )
+            closed = "The model was closed before the answer was finished. Start the program again."
+            self._stopped = self._stopped or closed
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join(_MAX_JOIN_S)
@@ -164,23 +165,12 @@ class Engine:
             return None
         return f"The model has computed nothing for {HANG_S:.0f} seconds. Start the program again."
 
-    def _raise_if_hung(self) -> None:
-        hang = self._hang()
-        if hang is not None:
-            raise EngineStopped(hang)
-
     def _whereabouts(self, job: Job) -> Waiting:
         with self._changed:
             for place, waiting in enumerate(self._waiting, start=1):
                 if waiting is job:
                     return Waiting(place)
         return Waiting(0, job.num_begun, len(job.request.prompt_ids))
-
-    def _cancel(self, job: Job) -> None:
-        """A waiting request leaves the queue at once; a running one is left to the thread."""
-        with self._changed:
-            job.is_cancelled = True
-            self._waiting.remove(job)
 
     @torch.inference_mode()
     def _serve(self) -> None:
@@ -190,7 +180,8 @@ class Engine:
                 self._changed.wait_for(lambda: self._running or len(self._waiting) or self._stopped)
                 if self._stopped is not None:
                     break
-                self._drop_abandoned()
+                for job in [each for each in self._running if each.is_cancelled]:
+                    self._end(job)
                 self._admit()
                 jobs = list(self._running)
             try:
@@ -198,12 +189,8 @@ class Engine:
             except Exception as error:
                 logger.critical("The engine cannot go on", exc_info=error)
                 self._problem = "The model has failed and cannot go on; the log says why. Start the program again."
-                self._stopped = EngineStopped(self._problem)
+                self._stopped = self._problem
         self._end_all(self._stopped)
-
-    def _drop_abandoned(self) -> None:
-        for job in [each for each in self._running if each.is_cancelled]:
-            self._end(job)
 
     def _admit(self) -> None:
         """Begins waiting requests, each owner's in turn, as long as there is room."""
@@ -228,7 +215,7 @@ class Engine:
         turns: list[tuple[Job, Feed]] = []
         for job in jobs:
             if not job.is_reading:
-                turns.append((job, Feed(job.sequence, job.last_ids, 1)))
+                turns.append((job, Feed(job.sequence, job.sampler.answer_ids[-1:], 1)))
             elif num_left > 0:
                 feed = job.next_piece(num_left)
                 num_left -= len(feed.ids)
@@ -343,13 +330,13 @@ class Engine:
         if error is not None:
             job.output.put(_for_reader(error))
 
-    def _end_all(self, error: EngineStopped) -> None:
+    def _end_all(self, reason: str) -> None:
         with self._changed:
             jobs = [*self._running, *self._waiting]
             self._running.clear()
             self._waiting = FairQueue()
         for job in jobs:
-            job.output.put(_again(error))
+            job.output.put(EngineStopped(reason))
         for hook in self._hooks:
             hook.remove()
         self._runner.close()
@@ -357,11 +344,6 @@ class Engine:
 
 class _NobodyWaits(Exception):
     """Everybody whose tokens are being computed has left; they are dropped before the next step, and it with them."""
-
-
-def _again(error: EngineStopped) -> EngineStopped:
-    """The same error for another reader: one exception object must not be raised in two threads."""
-    return EngineStopped(str(error))
 
 
 def _survived(error: Exception) -> Exception:

@@ -23,8 +23,6 @@ class Job:
 
     Attributes:
         sequence: what the runner gave it.
-        count: tokens of the answer so far.
-        last_ids: the token that was sampled last and is not read yet.
         num_begun: tokens of the prompt that are read, and the share of the next ones that the model has come through.
     """
 
@@ -35,13 +33,16 @@ class Job:
         self.is_cancelled = False
         self.is_finished = False
         self.sequence: Any = None
-        self.count = 0
-        self.last_ids: tuple[int, ...] = ()
         self.num_begun = 0
         self._num_cached = 0
         self._prompt_logprobs: list[Logprob] = []
         self._arrived_s = self._started_s = time.monotonic()
         self._first_token_s: float | None = None
+
+    @property
+    def count(self) -> int:
+        """Tokens of the answer so far; the last one is not read yet."""
+        return len(self.sampler.answer_ids)
 
     @property
     def num_read(self) -> int:
@@ -80,8 +81,6 @@ class Job:
         request = self.request
         num_top = request.top_logprobs
         logprob = None if num_top is None else logprobs(scores[None], [token_id], num_top)[0]
-        self.count += 1
-        self.last_ids = (token_id,)
         is_first = self._first_token_s is None
         self._first_token_s = self._first_token_s or now_s
         reason = self._finish_reason(token_id)
