@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from model_loader.engine.choose_runner import choose_runner
 from model_loader.engine.fair_queue import FairQueue
 from model_loader.engine.job import Job
 from model_loader.engine.pace import PIECE_S, Pace
 from model_loader.engine.request import EngineActivity, Request, Token
 from model_loader.engine.runner import Feed, Runner
-from model_loader.engine.runners import choose_runner
 from model_loader.engine.sampling import InvalidNumbers
 from model_loader.engine.slots import SlotPlan
 from model_loader.errors import (

@@ -13,7 +13,7 @@ from torch.nn import functional
 from model_loader.checkpoint.resolve import resolve_checkpoint
 from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.engine import Engine
-from model_loader.engine.paged_runner import PagedRunner
+from model_loader.engine.gpu.paged_runner import PagedRunner
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.runner import Feed
 from model_loader.engine.slots import Slot, SlotPlan

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from model_loader.engine.attention import Segment
 from model_loader.engine.batch_runner import BatchRunner
-from model_loader.engine.paged_attention import PAGED_ATTENTION, PagedStep, attend
-from model_loader.engine.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
-from model_loader.engine.recorded_step import RecordedStep
+from model_loader.engine.gpu.paged_attention import PAGED_ATTENTION, PagedStep, attend
+from model_loader.engine.gpu.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
+from model_loader.engine.gpu.recorded_step import RecordedStep
 from model_loader.engine.runner import Feed
 from model_loader.engine.sampling import Sampler, draw, settle
 from model_loader.engine.slots import Slot, SlotPlan, Slots

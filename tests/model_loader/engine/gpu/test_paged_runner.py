@@ -12,11 +12,11 @@ import torch
 from torch.nn import functional
 
 from model_loader.checkpoint.resolve import resolve_checkpoint
-from model_loader.engine import paged_attention
 from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.engine import Engine
-from model_loader.engine.paged_runner import PagedRunner
-from model_loader.engine.pages import PAGE_TOKENS, Pages
+from model_loader.engine.gpu import paged_attention
+from model_loader.engine.gpu.paged_runner import PagedRunner
+from model_loader.engine.gpu.pages import PAGE_TOKENS, Pages
 from model_loader.engine.request import Request, Sampling, Token
 from model_loader.engine.runner import Feed
 from model_loader.engine.sampling import Sampler

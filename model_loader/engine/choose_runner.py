@@ -3,7 +3,7 @@
 import logging
 
 from model_loader.engine.batch_runner import BatchRunner
-from model_loader.engine.paged_runner import PagedRunner
+from model_loader.engine.gpu.paged_runner import PagedRunner
 from model_loader.engine.runner import Runner
 from model_loader.engine.slots import SlotPlan, plan_slots
 from model_loader.engine.snapshot_runner import SnapshotRunner

@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from model_loader.engine.pages import Pages
+from model_loader.engine.gpu.pages import Pages
 from model_loader.loading import gpu_kernels
 
 PAGED_ATTENTION = "paged"

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 
 from model_loader.engine.attention import Segment
-from model_loader.engine.paged_attention import PagedStep
-from model_loader.engine.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
+from model_loader.engine.gpu.paged_attention import PagedStep
+from model_loader.engine.gpu.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
 from model_loader.engine.request import Sampling
 from model_loader.engine.sampling import LIKELIEST, Sampler, choose, settings_of
 from model_loader.loading.load import LoadedModel
