@@ -5,8 +5,9 @@ Here chat format, grammar and engine meet for it. Reasoning always comes first a
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from model_loader.answer_stages import Grammatical, OneOf, Reasoning, Stage, StagedFilter
 from model_loader.chat_format.call_reader import CALL_START
 from model_loader.chat_format.chatml import ChatML, Opening
 from model_loader.chat_format.detokenizer import Vocabulary
@@ -16,12 +17,9 @@ from model_loader.engine.request import TokenFilter
 from model_loader.errors import InvalidSetting
 from model_loader.grammar import Grammars
 
-if TYPE_CHECKING:
-    from model_loader.engine.token_filters import Stage
-
 
 class AnswerRules:
-    """Makes the filters of one model. May be used from any thread once the engine runs: filters need torch."""
+    """Makes the filters of one model. May be used from any thread."""
 
     def __init__(
         self,
@@ -34,7 +32,6 @@ class AnswerRules:
     ) -> None:
         self._format = chat_format
         self._dialect = dialect
-        self._vocab_size = vocab_size
         self._stop_ids = stop_ids
         self._grammars = Grammars(chat_format, vocabulary, vocab_size, stop_ids)
 
@@ -44,7 +41,7 @@ class AnswerRules:
         Raises:
             InvalidSetting: the schema cannot be enforced, or the library for it is missing.
         """
-        return None if schema is None else self._filter([self._schema_stage(schema)])
+        return None if schema is None else StagedFilter([self._schema_stage(schema)])
 
     def of_answer(
         self, messages: Sequence[Message], tools: ToolUse, opening: Opening, schema: Mapping[str, Any] | None
@@ -60,17 +57,10 @@ class AnswerRules:
             stage = self._schema_stage(schema, self._free_id(tools, opening))
         else:
             return None
-        return self._filter([*self._reasoning_stages(stage, opening), stage])
+        return StagedFilter([*self._reasoning_stages(stage, opening), stage])
 
-    def _filter(self, stages: Sequence["Stage"]) -> TokenFilter:
-        from model_loader.engine.token_filters import StagedFilter
-
-        return StagedFilter(stages, self._vocab_size)
-
-    def _schema_stage(self, schema: Mapping[str, Any], free_id: int | None = None) -> "Stage":
-        from model_loader.engine.token_filters import Grammatical
-
-        return Grammatical(self._grammars.of_schema(schema).allowed_bits, self._vocab_size, free_id)
+    def _schema_stage(self, schema: Mapping[str, Any], free_id: int | None = None) -> Stage:
+        return Grammatical(self._grammars.of_schema(schema).allowed_bits, free_id)
 
     def _free_id(self, tools: ToolUse, opening: Opening) -> int | None:
         """The marker with which an answer may call a tool instead of being JSON of a schema."""
@@ -83,24 +73,20 @@ class AnswerRules:
             raise InvalidSetting("This model cannot have tools and a JSON schema at once. Leave out one of them.")
         return free_id
 
-    def _calls_stage(self, messages: Sequence[Message], tools: ToolUse, opening: Opening) -> "Stage":
+    def _calls_stage(self, messages: Sequence[Message], tools: ToolUse, opening: Opening) -> Stage:
         """By a grammar, if there is one for it; otherwise the beginning of a call at least."""
-        from model_loader.engine.token_filters import Grammatical, OneOf
-
         if self._dialect.writes_json and not opening.text:
             with contextlib.suppress(InvalidSetting):
                 grammar = self._grammars.of_calls(tools.demanded, is_parallel=tools.is_parallel)
-                return Grammatical(grammar.allowed_bits, self._vocab_size)
+                return Grammatical(grammar.allowed_bits)
         beginnings = self._dialect.beginnings(messages, tools, opening)
-        return OneOf([self._format.encode_parts(each) for each in beginnings], self._vocab_size)
+        return OneOf([self._format.encode_parts(each) for each in beginnings])
 
-    def _reasoning_stages(self, following: "Stage", opening: Opening) -> list["Stage"]:
-        from model_loader.engine.token_filters import Reasoning
-
+    def _reasoning_stages(self, following: Stage, opening: Opening) -> list[Stage]:
         start_id, end_id = self._format.think_start_id, self._format.think_end_id
         is_open = self._format.begins_thinking(opening)
         may_begin = self._format.can_think and not opening.text and not self._format.skips_thinking(opening)
         if start_id is None or end_id is None or not (is_open or may_begin):
             return []
         separator = self._format.encode_text("\n\n")
-        return [Reasoning(start_id, end_id, separator, following, self._stop_ids, self._vocab_size, is_open=is_open)]
+        return [Reasoning(start_id, end_id, separator, following, self._stop_ids, is_open=is_open)]

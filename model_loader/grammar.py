@@ -31,8 +31,8 @@ class Grammar:
         self._matcher = matcher
         self._num_read = 0
 
-    def allowed_bits(self, ids: Sequence[int]) -> bytes:
-        """A bit for each id that may follow these, lowest first; `ids` only ever grows.
+    def allowed_bits(self, ids: Sequence[int]) -> int:
+        """A bit for each id that may follow these, as a `TokenFilter` says; `ids` only ever grows.
 
         Raises:
             InvalidSetting: the schema leads nowhere, or is too much to follow.
@@ -42,7 +42,7 @@ class Grammar:
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
             raise _unenforceable(self._matcher.get_error())
-        return bits
+        return int.from_bytes(bits, "little")
 
 
 class Grammars:

@@ -4,16 +4,13 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from model_loader.errors import InvalidSetting
 from model_loader.events import FinishReason, Usage
-
-if TYPE_CHECKING:
-    import torch
 
 DEFAULT_MAX_NEW_TOKENS = 2048
 
@@ -84,11 +81,9 @@ class Sampling:
         return replace(self, **settings)
 
 
-class TokenFilter(Protocol):
-    """Which tokens may come next, as a grammar says."""
-
-    def __call__(self, answer_ids: Sequence[int]) -> "torch.Tensor":
-        """A mask of shape `(vocab,)`, true for the ids that may follow the answer so far. The engine's thread calls."""
+TokenFilter = Callable[[Sequence[int]], int]
+"""Which ids may follow the answer so far: a number with a bit for each, lowest first; -1 allows all. The engine's
+thread calls, and may ask for the same step again."""
 
 
 @dataclass(frozen=True, slots=True)

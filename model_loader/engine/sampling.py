@@ -4,6 +4,7 @@ The order of the steps is transformers': penalties, temperature, top-k, top-p, m
 token decides, so a request draws the same numbers whoever else is served beside it.
 """
 
+import functools
 import secrets
 from collections.abc import Sequence
 
@@ -56,7 +57,7 @@ class Sampler:
         return torch.rand((), generator=self._random, dtype=torch.float64).item()
 
     def adjust(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits `(vocab,)` after penalties, bias and filter; the same tensor if there are none."""
+        """Logits `(vocab,)` after penalties, bias and filter; the same tensor if they change nothing."""
         sampling = self.sampling
         if sampling.repetition_penalty != 1.0:
             logits = penalize_repetition(logits, self._look_at_seen(logits.device), sampling.repetition_penalty)
@@ -74,12 +75,14 @@ class Sampler:
 
     def _filtered(self, logits: torch.Tensor) -> torch.Tensor:
         assert self.request.token_filter is not None
-        is_allowed = self.request.token_filter(self.answer_ids).to(logits.device)
-        if is_allowed.shape[0] < logits.shape[0]:  # vocabularies are padded in the embedding
-            is_allowed = torch.nn.functional.pad(is_allowed, (0, logits.shape[0] - is_allowed.shape[0]))
-        if not bool(is_allowed.any()):
+        allowed = self.request.token_filter(self.answer_ids)
+        if allowed == -1:
+            return logits
+        vocab_size = logits.shape[0]
+        allowed &= (1 << vocab_size) - 1
+        if not allowed:
             raise GenerationFailed("The grammar allows no token here. Check the schema that was asked for.")
-        return logits.masked_fill(~is_allowed, -torch.inf)
+        return torch.where(unpack_bits(allowed, vocab_size, logits.device), logits, -torch.inf)
 
     def _look_at_seen(self, device: torch.device) -> torch.Tensor:
         """Every id of prompt and answer, once each; only what has come since the last time is looked at."""
@@ -90,6 +93,19 @@ class Sampler:
             self._seen.update(fresh)
             self._seen_ids = torch.cat([self._seen_ids.to(device), torch.tensor(fresh, device=device)])
         return self._seen_ids
+
+
+def unpack_bits(bits: int, num_bits: int, device: torch.device) -> torch.Tensor:
+    """Whether each bit is set, lowest first: booleans of shape `(num_bits,)`."""
+    octets = torch.frombuffer(bytearray(bits.to_bytes(-(-num_bits // 8), "little")), dtype=torch.uint8)
+    return _unpacked_bytes(device).index_select(0, octets.to(device).int()).view(torch.bool)[:num_bits]
+
+
+@functools.cache
+def _unpacked_bytes(device: torch.device) -> torch.Tensor:
+    """The eight booleans of each byte as one number, `(256,)`: looking them up is quicker than shifting."""
+    is_set = torch.arange(256)[:, None] >> torch.arange(8) & 1 == 1
+    return is_set.view(torch.int64)[:, 0].to(device)
 
 
 def penalize_repetition(logits: torch.Tensor, seen_ids: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -117,12 +133,14 @@ def sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | Exce
         if sampler.is_plain:
             continue
         try:
-            adjusted = sampler.adjust(rows[place])
+            row = rows[place]
+            adjusted = sampler.adjust(row)
         except Exception as failure:  # a filter is somebody else's code
             failures[place] = failure
             continue
-        rows = rows.clone() if rows is logits else rows
-        rows[place] = adjusted
+        if adjusted is not row:
+            rows = rows.clone() if rows is logits else rows
+            rows[place] = adjusted
     highest, chosen = rows.max(dim=-1)  # a row that holds a NaN has it as its maximum
     drawn = [place for place, sampler in enumerate(samplers) if not sampler.is_greedy]
     if drawn:

@@ -24,7 +24,7 @@ GRAMMARS = Grammars(FORMAT, Vocabulary(TOKENIZER), VOCAB_SIZE, STOP_IDS)
 
 def allowed(grammar: Grammar, ids: list[int]) -> set[int]:
     bits = grammar.allowed_bits(ids)
-    return {each for each in range(VOCAB_SIZE) if bits[each // 8] >> each % 8 & 1}
+    return {each for each in range(VOCAB_SIZE) if bits >> each & 1}
 
 
 def follows(grammar: Grammar, ids: list[int]) -> bool:

@@ -348,7 +348,7 @@ def test_logprobs_of_prompt_and_answer_are_those_of_a_plain_forward_pass(
 
 
 def test_a_filter_that_breaks_ends_its_own_request_only(engine: Engine) -> None:
-    def broken(answer_ids: Any) -> torch.Tensor:
+    def broken(answer_ids: Any) -> int:
         raise KeyError("/secret")
 
     fine = greedy(prompt_of(20), owner="a")

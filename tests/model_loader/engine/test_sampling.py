@@ -17,7 +17,7 @@ from transformers import (
 
 from model_loader.engine import sampling as sampling_module
 from model_loader.engine.request import Request, Sampling
-from model_loader.engine.sampling import Sampler, draw, logprobs, penalize_repetition, sample
+from model_loader.engine.sampling import Sampler, draw, logprobs, penalize_repetition, sample, unpack_bits
 from model_loader.errors import GenerationFailed
 
 VOCAB = 50
@@ -113,9 +113,9 @@ def test_a_bias_moves_its_tokens_only() -> None:
 def test_a_filter_sees_the_answer_and_decides_what_may_come_next() -> None:
     seen = []
 
-    def only_once(answer_ids: Sequence[int]) -> torch.Tensor:
+    def only_once(answer_ids: Sequence[int]) -> int:
         seen.append(list(answer_ids))
-        return torch.tensor([each not in answer_ids for each in range(3)])
+        return sum(1 << each for each in range(3) if each not in answer_ids)
 
     sampler = make_sampler(Sampling(temperature=0), token_filter=only_once)
     assert [next_id(sampler, torch.tensor([1.0, 3.0, 2.0, 9.0])) for _ in range(3)] == [1, 2, 0]
@@ -123,6 +123,26 @@ def test_a_filter_sees_the_answer_and_decides_what_may_come_next() -> None:
     (failure,) = sample(torch.zeros(1, 4), [sampler])
     assert isinstance(failure, GenerationFailed)
     assert "grammar" in str(failure)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 8, 13, 300])
+def test_bits_become_booleans_in_the_order_of_the_ids(vocab_size: int) -> None:
+    is_set = torch.rand(vocab_size, generator=torch.Generator().manual_seed(0)) < 0.5
+    bits = sum(1 << each for each in is_set.nonzero().flatten().tolist())
+    assert torch.equal(unpack_bits(bits, vocab_size, is_set.device), is_set)
+
+
+def test_a_filter_bars_some_ids_or_none_whatever_the_size_of_the_vocabulary() -> None:
+    logits = make_logits(3)
+    barring = make_sampler(Sampling(), token_filter=lambda _: ~0b101)
+    assert torch.isinf(barring.adjust(logits)).nonzero().flatten().tolist() == [0, 2]
+    assert torch.equal(barring.adjust(logits)[3:], logits[3:])
+    assert make_sampler(Sampling(), token_filter=lambda _: -1).adjust(logits) is logits
+
+
+def test_a_filter_that_allows_only_ids_beyond_the_vocabulary_allows_none() -> None:
+    (failure,) = sample(torch.zeros(1, 4), [make_sampler(Sampling(), token_filter=lambda _: 1 << 4)])
+    assert isinstance(failure, GenerationFailed)
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:

@@ -4,10 +4,10 @@ A stage sees the ids since it began and says what may follow, or that it is over
 the business of whoever makes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import torch
+from model_loader.engine.request import TokenFilter
 
 
 class Stage(Protocol):
@@ -16,33 +16,27 @@ class Stage(Protocol):
     def num_ids(self, ids: Sequence[int]) -> int | None:
         """How many of the ids belong to it; None while it goes on."""
 
-    def mask(self, ids: Sequence[int]) -> torch.Tensor:
-        """True for each id that may follow, `(vocab,)`."""
+    def allowed(self, ids: Sequence[int]) -> int:
+        """What may follow the ids, as bits in the way of a `TokenFilter`."""
 
 
 class StagedFilter:
-    """A `TokenFilter` that leads an answer through its stages; behind the last one everything is allowed.
+    """A `TokenFilter` that leads an answer through its stages; behind the last one everything is allowed."""
 
-    Args:
-        stages: in order.
-        vocab_size: ids there are.
-    """
-
-    def __init__(self, stages: Sequence[Stage], vocab_size: int) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = list(stages)
-        self._vocab_size = vocab_size
         self._start = 0
 
-    def __call__(self, answer_ids: Sequence[int]) -> torch.Tensor:
+    def __call__(self, answer_ids: Sequence[int]) -> int:
         """As `TokenFilter` says."""
         while self._stages:
             ids = answer_ids[self._start :]
             length = self._stages[0].num_ids(ids)
             if length is None:
-                return self._stages[0].mask(ids)
+                return self._stages[0].allowed(ids)
             self._start += length
             del self._stages[0]
-        return torch.ones(self._vocab_size, dtype=torch.bool)
+        return -1
 
 
 class Reasoning:
@@ -55,7 +49,6 @@ class Reasoning:
         is_open: whether it has begun already; otherwise the model may also answer at once.
         following: the next stage, which says how it may do that.
         barred_ids: would end the answer before it has begun.
-        vocab_size: ids there are.
     """
 
     def __init__(
@@ -65,7 +58,6 @@ class Reasoning:
         separator_ids: Sequence[int],
         following: Stage,
         barred_ids: frozenset[int],
-        vocab_size: int,
         *,
         is_open: bool,
     ) -> None:
@@ -73,8 +65,7 @@ class Reasoning:
         self._end_id = end_id
         self._separator_ids = list(separator_ids)
         self._following = following
-        self._barred_ids = sorted(barred_ids)
-        self._vocab_size = vocab_size
+        self._free_bits = ~_bits(barred_ids)
         self._is_open = is_open
 
     def num_ids(self, ids: Sequence[int]) -> int | None:
@@ -84,18 +75,12 @@ class Reasoning:
         end = self._end(ids)
         return None if end is None or len(ids) < end + len(self._separator_ids) else end + len(self._separator_ids)
 
-    def mask(self, ids: Sequence[int]) -> torch.Tensor:
+    def allowed(self, ids: Sequence[int]) -> int:
         """As `Stage` says."""
         if not ids and not self._is_open:
-            allowed = self._following.mask(()).clone()
-            allowed[self._start_id] = True
-            return allowed
+            return self._following.allowed(()) | 1 << self._start_id
         end = self._end(ids)
-        if end is not None:
-            return _only([self._separator_ids[len(ids) - end]], self._vocab_size)
-        allowed = torch.ones(self._vocab_size, dtype=torch.bool)
-        allowed[self._barred_ids] = False
-        return allowed
+        return self._free_bits if end is None else 1 << self._separator_ids[len(ids) - end]
 
     def _end(self, ids: Sequence[int]) -> int | None:
         """How many ids there are up to the end marker."""
@@ -105,51 +90,39 @@ class Reasoning:
 class OneOf:
     """One of some sequences of ids, none of which begins another."""
 
-    def __init__(self, sequences: Sequence[Sequence[int]], vocab_size: int) -> None:
+    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
         self._sequences = [list(each) for each in sequences]
-        self._vocab_size = vocab_size
 
     def num_ids(self, ids: Sequence[int]) -> int | None:
         """As `Stage` says."""
         return next((len(each) for each in self._sequences if list(ids[: len(each)]) == each), None)
 
-    def mask(self, ids: Sequence[int]) -> torch.Tensor:
+    def allowed(self, ids: Sequence[int]) -> int:
         """As `Stage` says."""
-        begun = [each for each in self._sequences if each[: len(ids)] == list(ids)]
-        return _only([each[len(ids)] for each in begun], self._vocab_size)
+        return _bits(each[len(ids)] for each in self._sequences if each[: len(ids)] == list(ids))
 
 
 class Grammatical:
     """Text of a grammar, to the end of the answer.
 
     Args:
-        allowed_bits: says what may follow: a bit for each id, lowest first. Told all ids so far at each step.
-        vocab_size: ids there are.
+        grammar: says what may follow; told all ids so far at each step.
         free_id: an id with which the answer may begin instead, to go on as it likes; None for none.
     """
 
-    def __init__(
-        self, allowed_bits: Callable[[Sequence[int]], bytes], vocab_size: int, free_id: int | None = None
-    ) -> None:
-        self._allowed_bits = allowed_bits
-        self._vocab_size = vocab_size
+    def __init__(self, grammar: TokenFilter, free_id: int | None = None) -> None:
+        self._grammar = grammar
         self._free_id = free_id
 
     def num_ids(self, ids: Sequence[int]) -> int | None:
         """As `Stage` says."""
         return 0 if self._free_id is not None and ids and ids[0] == self._free_id else None
 
-    def mask(self, ids: Sequence[int]) -> torch.Tensor:
+    def allowed(self, ids: Sequence[int]) -> int:
         """As `Stage` says."""
-        octets = torch.frombuffer(bytearray(self._allowed_bits(ids)), dtype=torch.uint8)
-        bits = (octets[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
-        allowed = bits.bool().flatten()[: self._vocab_size]
-        if self._free_id is not None and not ids:
-            allowed[self._free_id] = True
-        return allowed
+        bits = self._grammar(ids)
+        return bits if self._free_id is None or ids else bits | 1 << self._free_id
 
 
-def _only(ids: Sequence[int], vocab_size: int) -> torch.Tensor:
-    allowed = torch.zeros(vocab_size, dtype=torch.bool)
-    allowed[list(ids)] = True
-    return allowed
+def _bits(ids: Iterable[int]) -> int:
+    return sum(1 << each for each in set(ids))
