@@ -55,7 +55,7 @@ def attend_by_products(
     scale = head_dim**-0.5 if scaling is None else scaling
     every = max(1, num_keys // _NUM_SAMPLED)
     num_sampled_of_all = -(-(num_keys - num_masked) // every)
-    mask_of_sampled = mask[:, num_sampled_of_all * every - (num_keys - num_masked) :: every]
+    mask_of_sampled = mask[:, num_sampled_of_all * every - (num_keys - num_masked) :: every].contiguous()
     sampled = keys[:, ::every].transpose(1, 2)
     own = (query * keys[:, None, -num_tokens:]).sum(dim=3, keepdim=True)
     keys = torch.cat([keys, keys.new_ones(kv_heads, num_keys, 1)], dim=2).transpose(1, 2)
