@@ -246,7 +246,7 @@ class Engine:
         if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns):
             raise _NobodyWaits
         for job, feed in self._turns:
-            if job.is_reading:
+            if len(feed.ids) > 1:  # an answer has one
                 num_begun = job.num_read + len(feed.ids) * self._num_layers_done // len(self._hooks)
                 job.num_begun = max(job.num_begun, num_begun)
         self._num_layers_done += 1
