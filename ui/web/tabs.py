@@ -65,10 +65,13 @@ class Tabs:
             return any(tab.owner == owner and self._is_listening(one) for one, tab in self._tabs.items())
 
     def is_shown_elsewhere(self, tab_id: str, conversation_id: str) -> bool:
-        """Whether a tab other than this one shows the conversation."""
+        """Whether a tab other than this one that listens shows the conversation.
+
+        What a tab asked for just before it was closed is done after it left, and enters it again.
+        """
         with self._lock:
-            others = (tab for one, tab in self._tabs.items() if one != tab_id)
-            return any(tab.conversation_id == conversation_id for tab in others)
+            others = (one for one, tab in self._tabs.items() if tab.conversation_id == conversation_id and one != tab_id)
+            return any(map(self._is_listening, others))
 
     def max_shown(self, tab_id: str) -> int:
         """How many messages the tab shows at most."""

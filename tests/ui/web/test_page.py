@@ -130,7 +130,7 @@ def copy_button(page: Any, served: Served) -> None:
 
 
 def test_a_reader_is_not_pulled_back_to_the_end(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="\n\n ".join(WORDS.split()), tokens_per_s=60))
+    served = serve(Script(answer="\n\n ".join(WORDS.split()), tokens_per_s=30))
     served.open(page)
     ask(page, "Tell me words")
     page.wait_for_selector("#chatbot .bot-row:has-text('word40')")

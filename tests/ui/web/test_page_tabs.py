@@ -20,14 +20,14 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 
 def test_a_reload_in_the_middle_goes_on_streaming(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer=WORDS, tokens_per_s=60))
+    served = serve(Script(answer=WORDS, tokens_per_s=20))
     served.open(page)
     ask(page, "Tell me words")
     page.wait_for_selector("#chatbot .bot-row:has-text('word20')")
     page.reload()
-    page.wait_for_selector("#chatbot .bot-row:has-text('word60')")
+    page.wait_for_selector("#chatbot .bot-row:has-text('word40')")
     assert page.locator("#chatbot .foot.live").count() == 1
-    page.wait_for_selector("#chatbot .bot-row:has-text('word90')")
+    page.wait_for_selector("#chatbot .bot-row:has-text('word60')")
     page.click("#stop")
     wait_until_answered(page)
     assert served.path()[-1].state == "stopped"
@@ -89,7 +89,8 @@ def test_a_new_tab_opens_the_browsers_last_conversation(page: Any, serve: Callab
     ask(first, "remember me")
     wait_until_answered(first)
     first.close()
-    eventually(lambda: not served.page.tabs._tabs)
+    (conversation,) = served.page.conversations._loaded.values()
+    eventually(lambda: not served.page.tabs.num_showing(conversation.id))
     served.open(page)
     expect(page.locator("#chatbot .user-row")).to_contain_text("remember me")
 

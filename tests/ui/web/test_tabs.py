@@ -15,6 +15,16 @@ def test_a_conversation_is_watched_while_a_tab_shows_it() -> None:
     assert not tabs.is_shown_elsewhere("two", "conversation")
 
 
+def test_a_tab_that_is_closed_while_it_asks_shows_nothing_any_more() -> None:
+    listening = {"one", "two"}
+    tabs = Tabs(60, listening.__contains__)
+    tabs.enter("one", "owner", "conversation")
+    listening.remove("one")
+    tabs.leave("one")
+    tabs.enter("one", "owner", "conversation")
+    assert not tabs.is_shown_elsewhere("two", "conversation")
+
+
 def test_a_tab_that_turns_to_another_conversation_begins_at_its_end() -> None:
     tabs = Tabs(60)
     tabs.enter("one", "owner", "first")
