@@ -70,8 +70,8 @@ class Tabs:
         What a tab asked for just before it was closed is done after it left, and enters it again.
         """
         with self._lock:
-            others = (one for one, tab in self._tabs.items() if tab.conversation_id == conversation_id and one != tab_id)
-            return any(map(self._is_listening, others))
+            shown = (one for one, tab in self._tabs.items() if tab.conversation_id == conversation_id)
+            return any(one != tab_id and self._is_listening(one) for one in shown)
 
     def max_shown(self, tab_id: str) -> int:
         """How many messages the tab shows at most."""
