@@ -9,6 +9,7 @@ use.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from model_loader.loading import gpu_int4, gpu_kernels, gpu_products
-from model_loader.loading.hardware import probe_hardware
+from model_loader.loading.byte_products import ACTIVATION_MAX, BYTES_ZERO, LEAST_ACTIVATION, cut_into_bytes, cut_many
 
 GROUP_SIZE = 128
 """Input channels that share a scale where we choose it ourselves."""
@@ -27,17 +28,15 @@ _CPU_CHANNELS = 16
 _INT4_BLOCK = 64
 """Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
 _CUDA_INNER_TILES = 8
-_ROWS_TO_UNPACK_FOR = 64
-"""From here on the 4-bit kernel on processors takes longer than unpacking the weight and a product in bfloat16."""
-_WEIGHTS_AT_ONCE = 2**21
+_MANY_ROWS = 64
+"""From here on a product takes longer than reading the weight, and the 4-bit kernel longer than a product of bytes."""
+_WEIGHTS_AT_ONCE = 2**20
 """So many are unpacked at once: what lies between the steps should stay in the processor's cache."""
-_ACTIVATION_MAX = 32639
-"""Activations are rounded to 16 bits and computed as two bytes, each of which oneDNN takes from -128 to 127."""
-_LEAST_ACTIVATION = 1e-26
-_BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
-"""Zero as two bytes, and the half that makes cutting off rounding."""
+_REPEATED = 8
+_MAX_ERROR_INT4, _MAX_ERROR_INT8 = 0.036, 0.011
+"""How far rounding to 8 bits may move one of many rows: for int4 a third as far as the weights are, for int8 as far."""
 _ROWS_AT_ONCE = 256
-_ROWS_OF_BYTES = 64
+_ROWS_OF_BYTES = 128
 
 
 class Int4Linear(nn.Module):
@@ -80,8 +79,8 @@ class Int4Linear(nn.Module):
             y = rows @ self.dequantize().to(rows.dtype).T
         elif self.is_in_words:
             y = gpu_int4.product(rows, self.packed, self.scales_and_zeros, self.group_size)
-        elif rows.device.type == "cpu" and rows.shape[0] >= _ROWS_TO_UNPACK_FOR and self._unpacks_in_blocks:
-            y = self._product_in_blocks(rows)
+        elif rows.device.type == "cpu" and rows.shape[0] >= _MANY_ROWS and self._unpacks_to_bytes:
+            y = self._product_of_bytes(rows)
         elif rows.device.type == "cpu":
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
         else:
@@ -102,32 +101,64 @@ class Int4Linear(nn.Module):
         return True
 
     @property
-    def _unpacks_in_blocks(self) -> bool:
+    def _unpacks_to_bytes(self) -> bool:
         return self.packed.shape[0] % _INT4_BLOCK == 0 and _packs_in_blocks()
 
-    def _product_in_blocks(self, rows: torch.Tensor) -> torch.Tensor:
-        """`(rows, in_features)` to `(rows, out_features)` in bfloat16, of blocks as `_packs_in_blocks` says."""
-        pairs = self.packed.view(-1, self.in_features, _INT4_BLOCK // 2)
-        num_blocks, num_groups = pairs.shape[0], self.in_features // self.group_size
-        numbers = self.scales_and_zeros.view(num_groups, num_blocks, 2, _INT4_BLOCK // 2, 2)
-        scales, zeros = numbers.permute(4, 2, 1, 0, 3)[..., None, :].contiguous()
-        y = rows.new_empty(rows.shape[0], num_blocks * _INT4_BLOCK)
-        at_once = min(num_blocks, max(1, _WEIGHTS_AT_ONCE // (self.in_features * _INT4_BLOCK)))
-        digits = torch.empty(at_once, *pairs.shape[1:], dtype=torch.uint8)
-        q = torch.empty(digits.shape, dtype=torch.bfloat16)
-        weight = torch.empty(self.in_features * at_once * _INT4_BLOCK, dtype=torch.bfloat16)
-        for start in range(0, num_blocks, at_once):
-            part = slice(start, min(start + at_once, num_blocks))
-            size = part.stop - part.start
-            tile = weight[: self.in_features * size * _INT4_BLOCK]
-            halves = tile.view(num_groups, self.group_size, size, 2, -1).permute(3, 2, 0, 1, 4)
-            for half, take in enumerate((_low_digits, _high_digits)):
-                take(pairs[part], out=digits[:size]).view(torch.int8).sub_(_INT4_MIDDLE)
-                groups = q[:size].copy_(digits[:size].view(torch.int8)).view(size, num_groups, self.group_size, -1)
-                torch.addcmul(zeros[half, part], groups, scales[half, part], out=halves[half])
-            columns = slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK)
-            torch.mm(rows, tile.view(self.in_features, -1), out=y[:, columns])
+    def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
+        """`(rows, in_features)` to `(rows, out_features)` in bfloat16."""
+        cut = cut_many(rows, _MAX_ERROR_INT4)
+        signed = cut.bytes.bitwise_xor_(128).view(torch.int8)
+        starts, steps, units = self._byte_steps()
+        y = rows.new_empty(rows.shape[0], len(units))
+        blocks_at_once = min(max(1, _WEIGHTS_AT_ONCE // (self.in_features * _INT4_BLOCK)), len(units) // _INT4_BLOCK)
+        integers = torch.empty(len(signed) * blocks_at_once * _INT4_BLOCK, dtype=torch.int32)
+        products = torch.empty(integers.shape)
+        for columns, weight in self._unpacked(starts, steps, blocks_at_once):
+            size = len(signed) * weight.shape[1]
+            sums = torch._int_mm(signed, weight, out=integers[:size].view(len(signed), -1))
+            y[:, columns] = cut.join(products[:size].view(sums.shape).copy_(sums)).mul_(units[columns])
         return y
+
+    def _unpacked(
+        self, starts: torch.Tensor, steps: torch.Tensor, blocks_at_once: int
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The weight as bytes, a few blocks of output channels at a time, of the order that `_packs_in_blocks` tells.
+
+        Yields which channels they are and `(in_features, channels)` in int8, valid until the next.
+        """
+        pairs = self.packed.view(-1, self.in_features, _INT4_BLOCK // 2)
+        num_groups = self.in_features // self.group_size
+        digits = torch.empty(blocks_at_once, *pairs.shape[1:], dtype=torch.uint8)
+        numbers = torch.empty(digits.shape, dtype=torch.int16)
+        weights = torch.empty(digits.numel() * 2, dtype=torch.int8)
+        for start in range(0, len(pairs), blocks_at_once):
+            part = slice(start, min(start + blocks_at_once, len(pairs)))
+            size = part.stop - part.start
+            weight = weights[: size * self.in_features * _INT4_BLOCK].view(self.in_features, size, 2, -1)
+            for half, take in enumerate((_low_digits, _high_digits)):
+                numbers[:size].copy_(take(pairs[part], out=digits[:size]))
+                groups = numbers[:size].view(size, num_groups, -1, steps.shape[-1])
+                torch.addcmul(starts[half, part], groups, steps[half, part], out=groups).bitwise_right_shift_(8)
+                weight[:, :, half].copy_(numbers[:size].transpose(0, 1))
+            yield slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK), weight.view(self.in_features, -1)
+
+    def _byte_steps(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """How digits become bytes, `byte = (start + digit * step) >> 8` and `weight = byte * unit`.
+
+        Returns:
+            starts and steps, `(2 halves of a block, blocks, groups, 1, repeated channels of a half)` in int16, and
+            units, `(channels,)` in float32. Operations on many channels in a row are quicker, hence the repetition.
+        """
+        scales, zeros = self.scales_and_zeros.float().unbind(-1)
+        lowest, highest = zeros - _INT4_MIDDLE * scales, zeros + (_MAX_INT4 - _INT4_MIDDLE) * scales
+        units = torch.maximum(lowest.abs_(), highest.abs_()).amax(dim=0).clamp_(min=1e-12).div_(_MAX_INT8)
+        starts, steps = (
+            numbers.mul_(256 / units).round_().to(torch.int16)
+            .view(len(numbers), -1, 2, 1, _INT4_BLOCK // 2).permute(2, 1, 0, 3, 4)
+            .repeat(1, 1, 1, 1, _REPEATED)
+            for numbers in (zeros - _INT4_MIDDLE * scales + units / 2, scales)
+        )  # fmt: skip
+        return starts, steps, units
 
     def dequantize(self) -> torch.Tensor:
         """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""
@@ -207,20 +238,15 @@ class Int8Linear(nn.Module):
         num_rows = rows.shape[0]
         if num_rows == 1:  # one answer alone: every operation that is spared counts
             lowest, highest = torch.aminmax(rows)
-            unit = max(float(highest), -float(lowest), _LEAST_ACTIVATION) / _ACTIVATION_MAX
-            numbers = torch.add(_BYTES_ZERO, rows.float(), alpha=1 / unit).to(torch.int32)
+            unit = max(float(highest), -float(lowest), LEAST_ACTIVATION) / ACTIVATION_MAX
+            numbers = torch.add(BYTES_ZERO, rows.float(), alpha=1 / unit).to(torch.int32)
             low, high = self._multiply(numbers.view(torch.uint8).as_strided((2, self.in_features), (1, 4)), unit)
             return torch.add(low, high, alpha=256, out=rows.new_empty(self.out_features)).view(1, -1)
         y = rows.new_empty(num_rows, self.out_features)
         # In parts, so that what lies between the steps stays in the processor's cache.
         for part, out in zip(rows.split(_ROWS_OF_BYTES), y.split(_ROWS_OF_BYTES), strict=True):
-            units = part.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
-            numbers = part.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)
-            low_high = torch.empty(2, *numbers.shape, dtype=torch.uint8)
-            low_high[0].copy_(numbers)
-            low_high[1].copy_(numbers.bitwise_right_shift_(8))
-            low, high = self._multiply(low_high.view(-1, self.in_features)).view(2, *out.shape)
-            out.copy_(low.add_(high, alpha=256).mul_(units))
+            cut = cut_many(part, _MAX_ERROR_INT8) if num_rows >= _MANY_ROWS else cut_into_bytes(part)
+            out.copy_(cut.join(self._multiply(cut.bytes)))
         return y
 
     def _multiply(self, rows: torch.Tensor, unit: float = 1.0) -> torch.Tensor:
@@ -246,10 +272,10 @@ def _high_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
 def _packs_in_blocks() -> bool:
     """Whether the processor's 4-bit kernel keeps 64 output channels together and byte j is channel j and 32 + j.
 
-    That depends on its instructions. Where products of bfloat16 are quick, a weight in this order is unpacked for many
+    That depends on its instructions. Where products of bytes are quick, a weight in this order is unpacked for many
     rows at once: the kernel's time is in proportion to them.
     """
-    if not probe_hardware().cpu_computes_bfloat16:
+    if not has_int8_kernel(torch.device("cpu")):
         return False
     place = torch.arange(_INT4_BLOCK)[:, None].expand(_INT4_BLOCK, KERNEL_GROUP_SIZES[0])
     ones, sixteens = (

@@ -8,6 +8,8 @@ from model_loader.loading.low_bit import Int4Linear, Int8Linear, round_to_int4
 
 KERNEL_BOUND = 0.01
 """Results differ from float32 arithmetic on the same rounded weights by at most this share of the largest one."""
+MANY_ROWS_BOUND = 0.02
+"""The same where activations of many rows are rounded to 8 bits."""
 SHAPES = [(64, 128), (48, 256), (50, 96), (3, 32), (640, 896)]
 
 
@@ -39,7 +41,8 @@ def test_an_int4_layer_computes_with_its_rounded_weight(
     y = layer(x)
     assert y.shape == (1, rows, shape[0])
     assert y.dtype == torch.bfloat16
-    assert relative_error(y, x.float() @ dequantized(*rounded).T + bias) < KERNEL_BOUND
+    bound = KERNEL_BOUND if rows < low_bit._MANY_ROWS else MANY_ROWS_BOUND
+    assert relative_error(y, x.float() @ dequantized(*rounded).T + bias) < bound
     if not has_kernel:
         assert torch.equal(layer.dequantize(), dequantized(*rounded))
 
@@ -48,7 +51,7 @@ def test_a_weight_that_is_unpacked_in_parts_is_the_same_weight(monkeypatch: pyte
     weight, x = random_weight((640, 896)), torch.randn(1, 65, 896).bfloat16()
     rounded = round_to_int4(weight)
     monkeypatch.setattr(low_bit, "_WEIGHTS_AT_ONCE", 3 * 64 * 896)  # of ten blocks: three, three, three and one
-    assert relative_error(Int4Linear(*rounded)(x), x.float() @ dequantized(*rounded).T) < KERNEL_BOUND
+    assert relative_error(Int4Linear(*rounded)(x), x.float() @ dequantized(*rounded).T) < MANY_ROWS_BOUND
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,0 +1,75 @@
+"""Activations as bytes, for products with weights of bytes on processors.
+
+A row is rounded to 16 bits, whole units of its own, and cut: `x = (256 (high - 128) + low - 128) unit`. The products
+with the high bytes and with the low ones are put together afterwards. Of few rows, which wait for the weights to come
+from memory anyway, both are multiplied; of many, a prompt, the low bytes cost as much as the high ones and are left out
+of rows that lose little by it.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+ACTIVATION_MAX = 32639
+"""Both bytes then are from -128 to 127."""
+LEAST_ACTIVATION = 1e-26
+BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
+"""Zero as two bytes, and the half that makes cutting off rounding."""
+_ROWS_AT_ONCE = 64
+"""What lies between the steps should stay in the processor's cache."""
+_HIGH_STEPS = ACTIVATION_MAX / 256 * 12**0.5
+"""Rounding to high bytes alone errs by a row's highest magnitude over this, as a root of the mean square."""
+
+
+class BytesOfRows(NamedTuple):
+    """Rows of activations, cut.
+
+    Attributes:
+        bytes: `(rows + finer rows, width)` in uint8: all high bytes, then the low ones of the finer rows.
+        units: `(rows, 1)` in float32.
+        finer: which rows have low bytes, `(finer rows,)`; None for all.
+    """
+
+    bytes: torch.Tensor
+    units: torch.Tensor
+    finer: torch.Tensor | None
+
+    def join(self, products: torch.Tensor) -> torch.Tensor:
+        """The rows' products, `(rows, channels)`, from those of the bytes in float32, which are overwritten."""
+        high, low = products.tensor_split([len(self.units)])
+        if self.finer is None:
+            return low.add_(high, alpha=256).mul_(self.units)
+        high.mul_(self.units * 256)
+        return high.index_add_(0, self.finer, low.mul_(self.units[self.finer])) if len(low) else high
+
+
+def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
+    """Cuts a few rows, `(rows, width)` in any floating point format, all of them finely."""
+    numbers, units = _round(rows)
+    cut = torch.empty(2, *rows.shape, dtype=torch.uint8)
+    cut[1].copy_(numbers)
+    cut[0].copy_(numbers.bitwise_right_shift_(8))
+    return BytesOfRows(cut.view(-1, rows.shape[1]), units, None)
+
+
+def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
+    """Cuts rows, `(rows, width)`, into high bytes alone where that moves them by at most `max_error`, a share of them.
+
+    Both are roots of mean squares.
+    """
+    bound = max_error * _HIGH_STEPS / rows.shape[1] ** 0.5
+    high, low, units, is_finer = [], [], [], []
+    for part in rows.split(_ROWS_AT_ONCE):
+        numbers, unit = _round(part)
+        norms = torch.linalg.vector_norm(part, dim=1, dtype=torch.float32)
+        is_finer.append(unit.squeeze(1) * ACTIVATION_MAX > norms * bound)
+        low.append(numbers[is_finer[-1]].to(torch.uint8))
+        high.append(numbers.bitwise_right_shift_(8).to(torch.uint8))
+        units.append(unit)
+    return BytesOfRows(torch.cat([*high, *low]), torch.cat(units), torch.cat(is_finer).nonzero().squeeze(1))
+
+
+def _round(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in whole units, moved so that both bytes' zeros are 128, in int32; and the units, `(rows, 1)`."""
+    units = rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=LEAST_ACTIVATION).div_(ACTIVATION_MAX)
+    return rows.to(torch.float32, copy=True).div_(units).add_(BYTES_ZERO).to(torch.int32), units
