@@ -1,7 +1,7 @@
 """How many prompt tokens a step reads, so that answers keep moving and a reader who leaves is noticed soon.
 
-All limits are times. The size of a piece follows from how long the last one of that size took: smaller pieces, the
-ends of prompts, are slower by the token and say little about larger ones.
+All limits are times. The size of a piece follows from how long the last one of that size took. Smaller pieces, the ends
+of prompts, are slower by the token: they only say how large a piece may at least be.
 """
 
 from collections.abc import Mapping
@@ -53,8 +53,10 @@ class Pace:
             old = self._step_s.get(num_answering, step_s)
             self._step_s[num_answering] = old + _SHARE_OF_NEW * (step_s - old)
         elif not num_answering:
-            if num_read >= self._without_answers(num_reading) or step_s > self._limit_s(num_reading):
-                self._token_s = max(step_s, _LEAST_S) / num_read
+            size, limit_s = self._without_answers(num_reading), self._limit_s(num_reading)
+            token_s = max(step_s, _LEAST_S) / num_read
+            if num_read >= size or step_s > limit_s or limit_s / token_s > size:
+                self._token_s = token_s
         elif usual_s is not None:
             size = self.chunk_tokens(num_answering, num_reading)
             took_s = step_s - usual_s

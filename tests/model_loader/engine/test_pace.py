@@ -71,6 +71,17 @@ def test_the_slow_end_of_a_prompt_says_nothing_about_whole_pieces() -> None:
     assert alone(pace) == whole
 
 
+def test_a_short_prompt_says_how_large_a_piece_may_at_least_be() -> None:
+    pace = Pace(8, alone_s=12.0)
+    guess = alone(pace)
+    pace.note(1.0, 10, 0, 1)  # 120 of these in twelve seconds, fewer than were guessed
+    assert alone(pace) == guess
+    pace.note(1.0, 40, 0, 1)
+    assert alone(pace) == 480
+    pace.note(1.0, 20, 0, 1)
+    assert alone(pace) == 480
+
+
 def test_before_anything_was_measured_pieces_are_small_and_never_empty() -> None:
     pace = Pace(8)
     assert 0 < beside(pace, 1) <= 64
