@@ -32,7 +32,6 @@ _MANY_ROWS = 64
 """From here on a product takes longer than reading the weight, and the 4-bit kernel longer than a product of bytes."""
 _WEIGHTS_AT_ONCE = 2**20
 """So many are unpacked at once: what lies between the steps should stay in the processor's cache."""
-_REPEATED = 8
 _MAX_ERROR_INT4, _MAX_ERROR_INT8 = 0.036, 0.011
 """How far rounding to 8 bits may move one of many rows: for int4 a third as far as the weights are, for int8 as far."""
 _ROWS_AT_ONCE = 256
@@ -137,7 +136,7 @@ class Int4Linear(nn.Module):
             weight = weights[: size * self.in_features * _INT4_BLOCK].view(self.in_features, size, 2, -1)
             for half, take in enumerate((_low_digits, _high_digits)):
                 numbers[:size].copy_(take(pairs[part], out=digits[:size]))
-                groups = numbers[:size].view(size, num_groups, -1, steps.shape[-1])
+                groups = numbers[:size].view(size, num_groups, self.group_size, -1)
                 torch.addcmul(starts[half, part], groups, steps[half, part], out=groups).bitwise_right_shift_(8)
                 weight[:, :, half].copy_(numbers[:size].transpose(0, 1))
             yield slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK), weight.view(self.in_features, -1)
@@ -146,18 +145,15 @@ class Int4Linear(nn.Module):
         """How digits become bytes, `byte = (start + digit * step) >> 8` and `weight = byte * unit`.
 
         Returns:
-            starts and steps, `(2 halves of a block, blocks, groups, 1, repeated channels of a half)` in int16, and
-            units, `(channels,)` in float32. Operations on many channels in a row are quicker, hence the repetition.
+            starts and steps, `(2 halves of a block, blocks, groups, 1, channels of a half)` in int16, and units,
+            `(channels,)` in float32.
         """
         scales, zeros = self.scales_and_zeros.float().unbind(-1)
         lowest, highest = zeros - _INT4_MIDDLE * scales, zeros + (_MAX_INT4 - _INT4_MIDDLE) * scales
-        units = torch.maximum(lowest.abs_(), highest.abs_()).amax(dim=0).clamp_(min=1e-12).div_(_MAX_INT8)
-        starts, steps = (
-            numbers.mul_(256 / units).round_().to(torch.int16)
-            .view(len(numbers), -1, 2, 1, _INT4_BLOCK // 2).permute(2, 1, 0, 3, 4)
-            .repeat(1, 1, 1, 1, _REPEATED)
-            for numbers in (zeros - _INT4_MIDDLE * scales + units / 2, scales)
-        )  # fmt: skip
+        units = torch.maximum(lowest.abs(), highest.abs()).amax(dim=0).clamp_(min=1e-12).div_(_MAX_INT8)
+        numbers = torch.stack([lowest + units / 2, scales]).mul_(256 / units).round_().to(torch.int16)
+        halves = numbers.view(2, len(scales), -1, 2, 1, _INT4_BLOCK // 2).permute(0, 3, 2, 1, 4, 5)
+        starts, steps = halves.contiguous().unbind()
         return starts, steps, units
 
     def dequantize(self) -> torch.Tensor:
