@@ -17,8 +17,9 @@ _FIRST_GUESS = 64
 _MOST_GROWTH = 8
 _ROWS_TOGETHER = 4
 """The kernel for 4-bit weights on processors takes rows in fours: five take as long as eight."""
-_LEAST_S = 1e-6
+_CLOCK_S = 1 / 60
 """Windows' clock ticks sixty times a second: a small model's steps take no time by it."""
+_LEAST_S = 1e-6
 _SHARE_OF_NEW = 0.3
 
 
@@ -54,8 +55,10 @@ class Pace:
             self._step_s[num_answering] = old + _SHARE_OF_NEW * (step_s - old)
         elif not num_answering:
             size, limit_s = self._without_answers(num_reading), self._limit_s(num_reading)
-            token_s = max(step_s, _LEAST_S) / num_read
-            if num_read >= size or step_s > limit_s or limit_s / token_s > size:
+            is_whole = num_read >= size or step_s > limit_s
+            token_s = max(step_s, _LEAST_S if is_whole else _CLOCK_S) / num_read
+            is_quicker = limit_s / token_s > size if self._token_s is None else token_s < self._token_s
+            if is_whole or is_quicker:
                 self._token_s = token_s
         elif usual_s is not None:
             size = self.chunk_tokens(num_answering, num_reading)

@@ -13,10 +13,12 @@ import torch
 ACTIVATION_MAX = 32639
 """Both bytes then are from -128 to 127."""
 LEAST_ACTIVATION = 1e-26
+"""So that a row of zeros has a unit."""
 BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
 """Zero as two bytes, and the half that makes cutting off rounding."""
 _NUMBERS_AT_ONCE = 2**19
 """What lies between the steps should stay in the processor's cache."""
+_FINER_TOGETHER = 16
 _HIGH_STEPS = ACTIVATION_MAX / 256 * 12**0.5
 """Rounding to high bytes alone errs by a row's highest magnitude over this, as a root of the mean square."""
 
@@ -45,7 +47,8 @@ class BytesOfRows(NamedTuple):
 
 def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
     """Cuts a few rows, `(rows, width)` in any floating point format, all of them finely."""
-    numbers, units = _round(rows)
+    units = _units(rows)
+    numbers = _round(rows, units)
     cut = torch.empty(2, *rows.shape, dtype=torch.uint8)
     cut[1].copy_(numbers)
     cut[0].copy_(numbers.bitwise_right_shift_(8))
@@ -53,23 +56,30 @@ def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
 
 
 def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
-    """Cuts rows, `(rows, width)`, into high bytes alone where that moves them by at most `max_error`, a share of them.
+    """Cuts rows, `(rows, width)`, into high bytes alone where that is expected to move them by at most `max_error`.
 
-    Both are roots of mean squares.
+    The error is a share of the row, both roots of mean squares. Finer rows come by the sixteen, though fewer may need
+    it: oneDNN makes a program for every number of rows that it meets.
     """
-    bound = max_error * _HIGH_STEPS / rows.shape[1] ** 0.5
-    high, low, units, is_finer = [], [], [], []
-    for part in rows.split(max(1, _NUMBERS_AT_ONCE // rows.shape[1])):
-        numbers, unit = _round(part)
-        norms = torch.linalg.vector_norm(part, dim=1)
-        is_finer.append(unit.squeeze(1) * ACTIVATION_MAX > norms * bound)
-        low.append(numbers[is_finer[-1]].to(torch.uint8))
-        high.append(numbers.bitwise_right_shift_(8).to(torch.uint8))
-        units.append(unit)
-    return BytesOfRows(torch.cat([*high, *low]), torch.cat(units), torch.cat(is_finer).nonzero().squeeze(1))
+    units = _units(rows)
+    shares = units.squeeze(1) / torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    num_finer = int((shares > max_error * _HIGH_STEPS / ACTIVATION_MAX / rows.shape[1] ** 0.5).sum())
+    num_finer += -num_finer % _FINER_TOGETHER
+    if num_finer >= len(rows):
+        return cut_into_bytes(rows)
+    finer = shares.topk(num_finer).indices
+    at_once = max(1, _NUMBERS_AT_ONCE // rows.shape[1])
+    high = [
+        _round(part, unit).bitwise_right_shift_(8).to(torch.uint8)
+        for part, unit in zip(rows.split(at_once), units.split(at_once), strict=True)
+    ]
+    return BytesOfRows(torch.cat([*high, _round(rows[finer], units[finer]).to(torch.uint8)]), units, finer)
 
 
-def _round(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows in whole units, moved so that both bytes' zeros are 128, in int32; and the units, `(rows, 1)`."""
-    units = rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=LEAST_ACTIVATION).div_(ACTIVATION_MAX)
-    return rows.to(torch.float32, copy=True).div_(units).add_(BYTES_ZERO).to(torch.int32), units
+def _units(rows: torch.Tensor) -> torch.Tensor:
+    return rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=LEAST_ACTIVATION).div_(ACTIVATION_MAX)
+
+
+def _round(rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+    """Rows in whole units, moved so that both bytes' zeros are 128, in int32."""
+    return rows.to(torch.float32, copy=True).div_(units).add_(BYTES_ZERO).to(torch.int32)

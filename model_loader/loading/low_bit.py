@@ -33,7 +33,8 @@ _MANY_ROWS = 64
 _WEIGHTS_AT_ONCE = 2**20
 """So many are unpacked at once: what lies between the steps should stay in the processor's cache."""
 _MAX_ERROR_INT4, _MAX_ERROR_INT8 = 0.036, 0.011
-"""How far rounding to 8 bits may move one of many rows: for int4 a third as far as the weights are, for int8 as far."""
+"""How far rounding to 8 bits may move one of many rows: for int4 a third as far as rounding moves the weights, for
+int8 as far."""
 _ROWS_AT_ONCE = 256
 _ROWS_OF_BYTES = 128
 
@@ -104,7 +105,7 @@ class Int4Linear(nn.Module):
         return self.packed.shape[0] % _INT4_BLOCK == 0 and _packs_in_blocks()
 
     def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
-        """`(rows, in_features)` to `(rows, out_features)` in bfloat16."""
+        """`(rows, in_features)` to `(rows, out_features)` in bfloat16; the weights are rounded once more, to bytes."""
         cut = cut_many(rows, _MAX_ERROR_INT4)
         signed = cut.bytes.bitwise_xor_(128).view(torch.int8)
         starts, steps, units = self._byte_steps()
@@ -137,12 +138,15 @@ class Int4Linear(nn.Module):
             for half, take in enumerate((_low_digits, _high_digits)):
                 numbers[:size].copy_(take(pairs[part], out=digits[:size]))
                 groups = numbers[:size].view(size, num_groups, self.group_size, -1)
+                # The product may wrap around in 16 bits, and the sum then wraps back: it always fits.
                 torch.addcmul(starts[half, part], groups, steps[half, part], out=groups).bitwise_right_shift_(8)
                 weight[:, :, half].copy_(numbers[:size].transpose(0, 1))
             yield slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK), weight.view(self.in_features, -1)
 
     def _byte_steps(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """How digits become bytes, `byte = (start + digit * step) >> 8` and `weight = byte * unit`.
+        """How digits become bytes, `byte = (start + digit * step) >> 8` and `weight = byte * unit`, nearly.
+
+        A unit is the highest magnitude of its output channel over 127.
 
         Returns:
             starts and steps, `(2 halves of a block, blocks, groups, 1, channels of a half)` in int16, and units,
@@ -227,9 +231,9 @@ class Int8Linear(nn.Module):
             self.q = nn.Buffer(torch.empty(0, dtype=torch.int8))
 
     def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
-        """`(rows, in_features)` to `(rows, out_features)` in their dtype, exact to 16 bits of the activations.
+        """`(rows, in_features)` to `(rows, out_features)` in their dtype, of activations as `byte_products` cuts them.
 
-        These are rounded, shifted to be positive, and cut into a low and a high byte; 128 in each stands for zero.
+        Few rows are exact to 16 bits, many to what `_MAX_ERROR_INT8` allows.
         """
         num_rows = rows.shape[0]
         if num_rows == 1:  # one answer alone: every operation that is spared counts
@@ -284,7 +288,7 @@ def _packs_in_blocks() -> bool:
 
 def has_int8_kernel(device: torch.device) -> bool:
     """Whether oneDNN multiplies bytes exactly: without VNNI its sums of 16 bits overflow."""
-    return device.type == "cpu" and bool(torch.cpu._is_vnni_supported())
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and bool(torch.cpu._is_vnni_supported())
 
 
 def _joined_bias(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:

@@ -82,6 +82,19 @@ def test_a_short_prompt_says_how_large_a_piece_may_at_least_be() -> None:
     assert alone(pace) == 480
 
 
+def test_an_end_that_is_slower_than_whole_pieces_does_not_count_for_several_readers() -> None:
+    pace = Pace(8, alone_s=12.0)
+    pace.note(2.0, 1024, 0, 1)
+    pace.note(0.1, 10, 0, 1)
+    assert pace.chunk_tokens(0, 2) == 512
+
+
+def test_a_short_prompt_that_took_no_time_by_the_clock_says_little() -> None:
+    pace = Pace(8)
+    pace.note(0.0, 4, 0, 1)
+    assert alone(pace) == 240
+
+
 def test_before_anything_was_measured_pieces_are_small_and_never_empty() -> None:
     pace = Pace(8)
     assert 0 < beside(pace, 1) <= 64

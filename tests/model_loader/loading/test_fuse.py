@@ -73,7 +73,7 @@ def test_onednn_computes_the_same_for_any_number_of_rows(
 
 @pytest.mark.skipif(not has_int8_kernel(torch.device("cpu")), reason="this processor has no VNNI")
 @pytest.mark.parametrize("rows", [1, 5, 130])
-def test_packed_int8_rounds_activations_to_16_bits_only(rows: int) -> None:
+def test_packed_int8_keeps_16_bits_of_few_rows_and_of_rows_with_an_outlier(rows: int) -> None:
     torch.manual_seed(0)
     layer = Int8Linear(torch.randn(160, 96), torch.randn(160))
     weight = layer.q[:160, :96].double() * layer.scales[:160, None].double()

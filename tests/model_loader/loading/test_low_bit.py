@@ -41,7 +41,8 @@ def test_an_int4_layer_computes_with_its_rounded_weight(
     y = layer(x)
     assert y.shape == (1, rows, shape[0])
     assert y.dtype == torch.bfloat16
-    bound = KERNEL_BOUND if rows < low_bit._MANY_ROWS else MANY_ROWS_BOUND
+    is_rough = has_kernel and rows >= low_bit._MANY_ROWS and low_bit._packs_in_blocks()
+    bound = MANY_ROWS_BOUND if is_rough else KERNEL_BOUND
     assert relative_error(y, x.float() @ dequantized(*rounded).T + bias) < bound
     if not has_kernel:
         assert torch.equal(layer.dequantize(), dequantized(*rounded))
