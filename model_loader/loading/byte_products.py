@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import torch
 
-ACTIVATION_MAX = 32639
+_ACTIVATION_MAX = 32639
 """Both bytes then are from -128 to 127."""
-LEAST_ACTIVATION = 1e-26
+_LEAST_ACTIVATION = 1e-26
 """So that a row of zeros has a unit."""
-BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
+_BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
 """Zero as two bytes, and the half that makes cutting off rounding."""
 _NUMBERS_AT_ONCE = 2**19
 """What lies between the steps should stay in the processor's cache."""
 _FINER_TOGETHER = 16
-_HIGH_STEPS = ACTIVATION_MAX / 256 * 12**0.5
+_HIGH_STEPS = _ACTIVATION_MAX / 256 * 12**0.5
 """Rounding to high bytes alone errs by a row's highest magnitude over this, as a root of the mean square."""
 
 
@@ -45,6 +45,18 @@ class BytesOfRows(NamedTuple):
         return high.index_add_(0, self.finer, low.mul_(self.units[self.finer])) if len(low) else high
 
 
+def cut_one(row: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Cuts one row, `(1, width)`, in fewer operations: each counts where one answer is alone.
+
+    Returns:
+        Its low and its high bytes, `(2, width)` in uint8, and its unit.
+    """
+    lowest, highest = torch.aminmax(row)
+    unit = max(float(highest), -float(lowest), _LEAST_ACTIVATION) / _ACTIVATION_MAX
+    numbers = torch.add(_BYTES_ZERO, row.float(), alpha=1 / unit).to(torch.int32)
+    return numbers.view(torch.uint8).as_strided((2, row.shape[1]), (1, 4)), unit
+
+
 def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
     """Cuts a few rows, `(rows, width)` in any floating point format, all of them finely."""
     units = _units(rows)
@@ -63,7 +75,7 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
     """
     units = _units(rows)
     shares = units.squeeze(1) / torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
-    num_finer = int((shares > max_error * _HIGH_STEPS / ACTIVATION_MAX / rows.shape[1] ** 0.5).sum())
+    num_finer = int((shares > max_error * _HIGH_STEPS / _ACTIVATION_MAX / rows.shape[1] ** 0.5).sum())
     num_finer += -num_finer % _FINER_TOGETHER
     if num_finer >= len(rows):
         return cut_into_bytes(rows)
@@ -77,9 +89,9 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
 
 
 def _units(rows: torch.Tensor) -> torch.Tensor:
-    return rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=LEAST_ACTIVATION).div_(ACTIVATION_MAX)
+    return rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
 
 
 def _round(rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
     """Rows in whole units, moved so that both bytes' zeros are 128, in int32."""
-    return rows.to(torch.float32, copy=True).div_(units).add_(BYTES_ZERO).to(torch.int32)
+    return rows.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from model_loader.loading import gpu_int4, gpu_kernels, gpu_products
-from model_loader.loading.byte_products import ACTIVATION_MAX, BYTES_ZERO, LEAST_ACTIVATION, cut_into_bytes, cut_many
+from model_loader.loading.byte_products import cut_into_bytes, cut_many, cut_one
 
 GROUP_SIZE = 128
 """Input channels that share a scale where we choose it ourselves."""
@@ -236,11 +236,8 @@ class Int8Linear(nn.Module):
         Few rows are exact to 16 bits, many to what `_MAX_ERROR_INT8` allows.
         """
         num_rows = rows.shape[0]
-        if num_rows == 1:  # one answer alone: every operation that is spared counts
-            lowest, highest = torch.aminmax(rows)
-            unit = max(float(highest), -float(lowest), LEAST_ACTIVATION) / ACTIVATION_MAX
-            numbers = torch.add(BYTES_ZERO, rows.float(), alpha=1 / unit).to(torch.int32)
-            low, high = self._multiply(numbers.view(torch.uint8).as_strided((2, self.in_features), (1, 4)), unit)
+        if num_rows == 1:
+            low, high = self._multiply(*cut_one(rows))
             return torch.add(low, high, alpha=256, out=rows.new_empty(self.out_features)).view(1, -1)
         y = rows.new_empty(num_rows, self.out_features)
         # In parts, so that what lies between the steps stays in the processor's cache.

@@ -21,7 +21,7 @@ def errors(found: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 def test_two_bytes_hold_sixteen_bits(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     rows = (torch.randn(9, 64) * torch.logspace(-8, 8, 9)[:, None]).to(dtype)
-    steps = rows.float().abs().amax(1, keepdim=True) / byte_products.ACTIVATION_MAX
+    steps = rows.float().abs().amax(1, keepdim=True) / byte_products._ACTIVATION_MAX
     assert bool(((rows_of(cut_into_bytes(rows)) - rows.float()).abs() <= 0.51 * steps).all())
 
 
