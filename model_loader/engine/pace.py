@@ -4,11 +4,6 @@ All limits are times. The size of a piece follows from how long the last one of 
 of prompts, are slower by the token: they only say how large a piece may at least be.
 """
 
-from collections.abc import Mapping
-from typing import TypeVar
-
-T = TypeVar("T")
-
 PIECE_S = 1.0
 """How long a piece may take while nobody is answering."""
 _MOST = 1024
@@ -41,15 +36,20 @@ class Pace:
         self._step_s: dict[int, float] = {}
 
     def chunk_tokens(self, num_answering: int, num_reading: int) -> int:
-        """How many prompt tokens the next step may read: with answers beside them about double its time, no more."""
+        """How many prompt tokens the next step may read: with answers beside them about double its time, no more.
+
+        None before it is known how long so many answers take by themselves.
+        """
         if not num_answering:
             return self._without_answers(num_reading)
-        size = _of_most(self._beside, num_answering, self._fewest)
+        if num_answering not in self._step_s:
+            return 0
+        known = [each for each in self._beside if each <= num_answering]
+        size = self._beside[max(known)] if known else self._fewest
         return size + -(size + num_answering) % _ROWS_TOGETHER
 
     def note(self, step_s: float, num_read: int, num_answering: int, num_reading: int) -> None:
         """Learns from a step that took `step_s` seconds and read `num_read` prompt tokens."""
-        usual_s = _of_most(self._step_s, num_answering, None)
         if not num_read:
             old = self._step_s.get(num_answering, step_s)
             self._step_s[num_answering] = old + _SHARE_OF_NEW * (step_s - old)
@@ -60,8 +60,8 @@ class Pace:
             is_quicker = limit_s / token_s > size if self._token_s is None else token_s < self._token_s
             if is_whole or is_quicker:
                 self._token_s = token_s
-        elif usual_s is not None:
-            size = self.chunk_tokens(num_answering, num_reading)
+        elif size := self.chunk_tokens(num_answering, num_reading):
+            usual_s = self._step_s[num_answering]
             took_s = step_s - usual_s
             if num_read >= size or took_s > usual_s:
                 fitting = num_read * usual_s / max(took_s, usual_s / _MOST_GROWTH, _LEAST_S)
@@ -76,9 +76,3 @@ class Pace:
 
     def _possible(self, size: float) -> int:
         return max(self._fewest, min(_MOST, int(size)))
-
-
-def _of_most(values: Mapping[int, T], number: int, otherwise: T) -> T:
-    """What is known of the largest number up to one."""
-    known = [each for each in values if each <= number]
-    return values[max(known)] if known else otherwise
