@@ -36,6 +36,8 @@ def fuse(model: transformers.PreTrainedModel) -> None:
             layers[index] = FusedDecoderLayer(layers[index])
             _pack(layers[index])
         base.rotary_emb.register_forward_hook(_sign_sines)
+        layers[-1].is_last = True
+        model.register_forward_pre_hook(_tell_layers_what_to_keep, with_kwargs=True)
     _pack(model)
 
 
@@ -54,6 +56,7 @@ class FusedDecoderLayer(nn.Module):
         self.scaling = attention.scaling
         self.sliding_window = attention.sliding_window
         self.is_causal = True
+        self.is_last = False
         self._num_heads = self.config.num_attention_heads
         self._num_kv_heads = self.config.num_key_value_heads
         self.qkv_proj = _joined(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -69,9 +72,10 @@ class FusedDecoderLayer(nn.Module):
         attention_mask: torch.Tensor | None = None,
         past_key_values: transformers.Cache | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        tokens_to_keep: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """`(batch, length, hidden)` to the same shape."""
+        """`(batch, length, hidden)` to the same shape; from the last layer only the tokens to keep come."""
         assert position_embeddings is not None
         batch, length, _ = hidden_states.shape
         heads = _product(self.qkv_proj, hidden_states, norm=self.input_layernorm)
@@ -91,6 +95,9 @@ class FusedDecoderLayer(nn.Module):
             dropout=0.0, scaling=self.scaling, sliding_window=self.sliding_window, **kwargs,
         )  # fmt: skip
         mixed = mixed.reshape(batch, length, -1)
+        if self.is_last and tokens_to_keep is not None:
+            tokens_to_keep = tokens_to_keep.to(mixed.device)
+            mixed, hidden_states = mixed[:, tokens_to_keep], hidden_states[:, tokens_to_keep]
         hidden_states = _product(self.o_proj, mixed, residual=hidden_states)
         gated = _gated_product(self.gate_up_proj, hidden_states, self.post_attention_layernorm, self.act_fn)
         return _product(self.down_proj, gated, residual=hidden_states)
@@ -224,6 +231,16 @@ def _gated(activation: nn.Module, gate_up: torch.Tensor) -> torch.Tensor:
         return gpu_kernels.gated(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
     return cast(torch.Tensor, activation(gate) * up)
+
+
+def _tell_layers_what_to_keep(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Tokens whose logits nobody wants are dropped inside the last layer, once others can attend to them."""
+    kept = kwargs.get("logits_to_keep")
+    if isinstance(kept, torch.Tensor):
+        kwargs = {**kwargs, "logits_to_keep": 0, "tokens_to_keep": kept}
+    return args, kwargs
 
 
 def _sign_sines(

@@ -35,6 +35,20 @@ def test_a_fused_model_gives_the_same_logits_and_generates_the_same(tmp_path: Pa
     assert torch.equal(fused.generate(IDS, **greedy), plain.generate(IDS, **greedy))
 
 
+@torch.inference_mode()
+def test_the_last_layer_computes_only_the_tokens_whose_logits_are_wanted(tmp_path: Path) -> None:
+    model = open_model(write_tiny_checkpoint(tmp_path / "tiny"))
+    fuse(model)
+    first, last = model.base_model.layers
+    lengths: dict[nn.Module, int] = {}
+    for layer in (first, last):
+        layer.down_proj.register_forward_pre_hook(lambda module, args: lengths.update({module: args[0].shape[1]}))
+    wanted = torch.tensor([1, 4, 6])
+    found = model(input_ids=IDS, logits_to_keep=wanted).logits
+    assert (lengths[first.down_proj], lengths[last.down_proj]) == (IDS.shape[1], 3)
+    assert torch.allclose(found, logits_of(model)[:, wanted], atol=1e-4, rtol=1e-4)
+
+
 def test_a_fused_model_in_bfloat16_stays_as_close_as_the_plain_one(tmp_path: Path) -> None:
     folder = write_tiny_checkpoint(tmp_path / "tiny", kind="qwen3")
     exact, plain = logits_of(open_model(folder)), logits_of(open_model(folder, torch.bfloat16))
