@@ -14,8 +14,11 @@ _ACTIVATION_MAX = 32639
 """Both bytes then are from -128 to 127."""
 _LEAST_ACTIVATION = 1e-26
 """So that a row of zeros has a unit."""
-_BYTES_ZERO = torch.tensor(257 * 128 + 0.5)
-"""Zero as two bytes, and the half that makes cutting off rounding."""
+_ROUNDING = 1.5 * 2**23
+"""Float32 has no digits behind the point here: a sum with it is rounded, and its last bits are a whole number."""
+_ZERO = torch.tensor(_ROUNDING + 257 * 128)
+_HIGH_ZERO = _ROUNDING + 128
+"""Zero as two bytes and as a high one."""
 _NUMBERS_AT_ONCE = 2**19
 """What lies between the steps should stay in the processor's cache."""
 _FINER_TOGETHER = 16
@@ -53,14 +56,15 @@ def cut_one(row: torch.Tensor) -> tuple[torch.Tensor, float]:
     """
     lowest, highest = torch.aminmax(row)
     unit = max(float(highest), -float(lowest), _LEAST_ACTIVATION) / _ACTIVATION_MAX
-    numbers = torch.add(_BYTES_ZERO, row.float(), alpha=1 / unit).to(torch.int32)
+    numbers = torch.add(_ZERO, row.float(), alpha=1 / unit)
     return numbers.view(torch.uint8).as_strided((2, row.shape[1]), (1, 4)), unit
 
 
 def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
     """Cuts a few rows, `(rows, width)` in any floating point format, all of them finely."""
-    units = _units(rows)
-    numbers = _round(rows, units)
+    numbers = rows.to(torch.float32, copy=True)
+    units = _units(numbers)
+    numbers = numbers.mul_(1 / units).add_(_ZERO).view(torch.int32)
     cut = torch.empty(2, *rows.shape, dtype=torch.uint8)
     cut[1].copy_(numbers)
     cut[0].copy_(numbers.bitwise_right_shift_(8))
@@ -73,25 +77,25 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
     The error is a share of the row, both roots of mean squares. Finer rows come by the sixteen, though fewer may need
     it: oneDNN makes a program for every number of rows that it meets.
     """
-    units = _units(rows)
-    shares = units.squeeze(1) / torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    units = torch.empty(len(rows), 1)
+    shares = torch.empty(len(rows))
+    high = torch.empty(rows.shape, dtype=torch.uint8)
+    at_once = max(1, _NUMBERS_AT_ONCE // rows.shape[1])
+    for part, unit, share, out in zip(*(each.split(at_once) for each in (rows, units, shares, high)), strict=True):
+        numbers = part.to(torch.float32, copy=True)
+        unit.copy_(_units(numbers))
+        torch.div(unit.squeeze(1), torch.linalg.vector_norm(numbers, dim=1), out=share)
+        out.copy_(numbers.mul_(1 / (256 * unit)).add_(_HIGH_ZERO).view(torch.int32))
     num_finer = int((shares > max_error * _HIGH_STEPS / _ACTIVATION_MAX / rows.shape[1] ** 0.5).sum())
     num_finer += -num_finer % _FINER_TOGETHER
     if num_finer >= len(rows):
         return cut_into_bytes(rows)
     finer = shares.topk(num_finer).indices
-    at_once = max(1, _NUMBERS_AT_ONCE // rows.shape[1])
-    high = [
-        _round(part, unit).bitwise_right_shift_(8).to(torch.uint8)
-        for part, unit in zip(rows.split(at_once), units.split(at_once), strict=True)
-    ]
-    return BytesOfRows(torch.cat([*high, _round(rows[finer], units[finer]).to(torch.uint8)]), units, finer)
+    if num_finer:
+        high[finer], low = cut_into_bytes(rows[finer]).bytes.chunk(2)
+        high = torch.cat([high, low])
+    return BytesOfRows(high, units, finer)
 
 
-def _units(rows: torch.Tensor) -> torch.Tensor:
-    return rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)
-
-
-def _round(rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
-    """Rows in whole units, moved so that both bytes' zeros are 128, in int32."""
-    return rows.to(torch.float32, copy=True).div_(units).add_(_BYTES_ZERO).to(torch.int32)
+def _units(numbers: torch.Tensor) -> torch.Tensor:
+    return numbers.abs().amax(dim=1, keepdim=True).clamp_(min=_LEAST_ACTIVATION).div_(_ACTIVATION_MAX)

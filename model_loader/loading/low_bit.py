@@ -27,6 +27,7 @@ _CPU_CHANNELS = 16
 """The CPU kernels want input and output channels in sixteens; zeros are added and their results dropped."""
 _INT4_BLOCK = 64
 """Output channels that the 4-bit kernels keep together; whole blocks can stand behind one another."""
+_HALF_BLOCK = _INT4_BLOCK // 2
 _CUDA_INNER_TILES = 8
 _MANY_ROWS = 64
 """From here on a product takes longer than reading the weight, and the 4-bit kernel longer than a product of bytes."""
@@ -106,42 +107,47 @@ class Int4Linear(nn.Module):
 
     def _product_of_bytes(self, rows: torch.Tensor) -> torch.Tensor:
         """`(rows, in_features)` to `(rows, out_features)` in bfloat16; the weights are rounded once more, to bytes."""
+        num_rows = rows.shape[0]
         cut = cut_many(rows, _MAX_ERROR_INT4)
         signed = cut.bytes.bitwise_xor_(128).view(torch.int8)
         starts, steps, units = self._byte_steps()
-        y = rows.new_empty(rows.shape[0], len(units))
-        blocks_at_once = min(max(1, _WEIGHTS_AT_ONCE // (self.in_features * _INT4_BLOCK)), len(units) // _INT4_BLOCK)
+        y = rows.new_empty(num_rows, units.shape[1] // _HALF_BLOCK, 2, _HALF_BLOCK)
+        blocks_at_once = min(max(1, _WEIGHTS_AT_ONCE // (self.in_features * _INT4_BLOCK)), y.shape[1])
         integers = torch.empty(len(signed) * blocks_at_once * _INT4_BLOCK, dtype=torch.int32)
         products = torch.empty(integers.shape)
-        for columns, weight in self._unpacked(starts, steps, blocks_at_once):
+        for blocks, channels, weight in self._unpacked(starts, steps, blocks_at_once):
             size = len(signed) * weight.shape[1]
             sums = torch._int_mm(signed, weight, out=integers[:size].view(len(signed), -1))
-            y[:, columns] = cut.join(products[:size].view(sums.shape).copy_(sums)).mul_(units[columns])
-        return y
+            halves = cut.join(products[:size].view(sums.shape).copy_(sums)).view(num_rows, 2, -1)
+            y[:, blocks].copy_(halves.mul_(units[:, channels]).view(num_rows, 2, -1, _HALF_BLOCK).transpose(1, 2))
+        return y.view(num_rows, -1)
 
     def _unpacked(
         self, starts: torch.Tensor, steps: torch.Tensor, blocks_at_once: int
-    ) -> Iterator[tuple[slice, torch.Tensor]]:
+    ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """The weight as bytes, a few blocks of output channels at a time, of the order that `_packs_in_blocks` tells.
 
-        Yields which channels they are and `(in_features, channels)` in int8, valid until the next.
+        Yields which blocks they are, where their channels are among the first or the second halves of all blocks, and
+        `(in_features, first halves and second halves)` in int8, valid until the next.
         """
-        pairs = self.packed.view(-1, self.in_features, _INT4_BLOCK // 2)
-        num_groups = self.in_features // self.group_size
-        digits = torch.empty(blocks_at_once, *pairs.shape[1:], dtype=torch.uint8)
-        numbers = torch.empty(digits.shape, dtype=torch.int16)
-        weights = torch.empty(digits.numel() * 2, dtype=torch.int8)
-        for start in range(0, len(pairs), blocks_at_once):
-            part = slice(start, min(start + blocks_at_once, len(pairs)))
-            size = part.stop - part.start
-            weight = weights[: size * self.in_features * _INT4_BLOCK].view(self.in_features, size, 2, -1)
+        pairs = self.packed.view(-1, self.in_features, _HALF_BLOCK).transpose(0, 1)
+        most = self.in_features * blocks_at_once * _HALF_BLOCK
+        turned, digits = torch.empty(2, most, dtype=torch.uint8)
+        numbers = torch.empty(most, dtype=torch.int16)
+        weights = torch.empty(2 * most, dtype=torch.int8)
+        for start in range(0, pairs.shape[1], blocks_at_once):
+            blocks = slice(start, min(start + blocks_at_once, pairs.shape[1]))
+            channels = slice(blocks.start * _HALF_BLOCK, blocks.stop * _HALF_BLOCK)
+            size = pairs[:, blocks].numel()
+            turned[:size].view(self.in_features, -1, _HALF_BLOCK).copy_(pairs[:, blocks])
+            groups = numbers[:size].view(-1, self.group_size, channels.stop - channels.start)
+            weight = weights[: 2 * size].view(*groups.shape[:2], 2, -1)
             for half, take in enumerate((_low_digits, _high_digits)):
-                numbers[:size].copy_(take(pairs[part], out=digits[:size]))
-                groups = numbers[:size].view(size, num_groups, self.group_size, -1)
+                numbers[:size].copy_(take(turned[:size], out=digits[:size]))
                 # The product may wrap around in 16 bits, and the sum then wraps back: it always fits.
-                torch.addcmul(starts[half, part], groups, steps[half, part], out=groups).bitwise_right_shift_(8)
-                weight[:, :, half].copy_(numbers[:size].transpose(0, 1))
-            yield slice(part.start * _INT4_BLOCK, part.stop * _INT4_BLOCK), weight.view(self.in_features, -1)
+                torch.addcmul(starts[half, ..., channels], groups, steps[half, ..., channels], out=groups)
+                weight[:, :, half].copy_(groups.bitwise_right_shift_(8))
+            yield blocks, channels, weight.view(self.in_features, -1)
 
     def _byte_steps(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """How digits become bytes, `byte = (start + digit * step) >> 8` and `weight = byte * unit`, nearly.
@@ -149,16 +155,19 @@ class Int4Linear(nn.Module):
         A unit is the highest magnitude of its output channel over 127.
 
         Returns:
-            starts and steps, `(2 halves of a block, blocks, groups, 1, channels of a half)` in int16, and units,
-            `(channels,)` in float32.
+            starts and steps, `(2 halves of the blocks, groups, 1, their channels)` in int16, and units,
+            `(2 halves of the blocks, their channels)` in float32.
         """
-        scales, zeros = self.scales_and_zeros.float().unbind(-1)
-        lowest, highest = zeros - _INT4_MIDDLE * scales, zeros + (_MAX_INT4 - _INT4_MIDDLE) * scales
-        units = torch.maximum(lowest.abs(), highest.abs()).amax(dim=0).clamp_(min=1e-12).div_(_MAX_INT8)
-        numbers = torch.stack([lowest + units / 2, scales]).mul_(256 / units).round_().to(torch.int16)
-        halves = numbers.view(2, len(scales), -1, 2, 1, _INT4_BLOCK // 2).permute(0, 3, 2, 1, 4, 5)
-        starts, steps = halves.contiguous().unbind()
-        return starts, steps, units
+        numbers = self.scales_and_zeros.movedim(2, 0).contiguous().float()
+        scales, zeros = numbers.unbind()
+        middle = torch.add(zeros, scales, alpha=_MAX_INT4 / 2 - _INT4_MIDDLE)
+        units = middle.abs_().add_(scales.abs(), alpha=_MAX_INT4 / 2).amax(dim=0)
+        units = units.clamp_(min=1e-12).div_(_MAX_INT8)
+        numbers.mul_(256 / units)
+        zeros.sub_(scales, alpha=_INT4_MIDDLE).add_(128)  # the lowest weights, and the half that makes it rounding
+        numbers = numbers.round_().to(torch.int16)
+        steps, starts = numbers.view(2, len(scales), 1, -1, 2, _HALF_BLOCK).permute(0, 4, 1, 2, 3, 5).flatten(4)
+        return starts, steps, units.view(-1, 2, _HALF_BLOCK).transpose(0, 1).flatten(1)
 
     def dequantize(self) -> torch.Tensor:
         """The weight as it is computed with, `(out_features, in_features)` in float32; only without a kernel."""

@@ -69,7 +69,9 @@ def test_groups_of_very_different_scales_become_bytes_of_one() -> None:
     torch.manual_seed(3)
     weight = torch.randn(128, 512) * torch.logspace(-2, 1, 4).repeat_interleave(128)
     weight[5] = 0
-    layer = Int4Linear(*round_to_int4(weight))
+    digits, scales, zeros = round_to_int4(weight)
+    digits[7], scales[7] = 16 - digits[7].clamp(min=1), -scales[7]  # nothing forbids scales below zero
+    layer = Int4Linear(digits, scales, zeros)
     expected = layer(torch.eye(512)[:63])  # fewer than many: the kernel's own weight
     found = layer(torch.eye(512)[:64])[:63]
     steps = layer(torch.eye(512)).abs().amax(0) / 127
