@@ -7,6 +7,7 @@ quick instructions for; whole products go through oneDNN.
 import functools
 
 import torch
+from torch.nn import functional
 
 from model_loader.loading.fuse import packs_weights
 from model_loader.loading.hardware import probe_hardware
@@ -57,8 +58,8 @@ def attend_by_products(
     num_sampled_of_all = -(-(num_keys - num_masked) // every)
     mask_of_sampled = mask[:, num_sampled_of_all * every - (num_keys - num_masked) :: every].contiguous()
     sampled = keys[:, ::every].transpose(1, 2)
-    own = (query * keys[:, None, -num_tokens:]).sum(dim=3, keepdim=True)
-    keys = torch.cat([keys, keys.new_ones(kv_heads, num_keys, 1)], dim=2).transpose(1, 2)
+    own = torch.linalg.vecdot(query, keys[:, None, -num_tokens:]).unsqueeze(3)
+    keys = functional.pad(keys, (0, 1), value=1.0).transpose(1, 2)
     mixed = query.new_empty(num_tokens, kv_heads, heads_per_key, head_dim)
     at_once = max(1, _SCORES_AT_ONCE // (kv_heads * heads_per_key * num_keys))
     for start in range(0, num_tokens, at_once):
