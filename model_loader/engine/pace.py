@@ -38,7 +38,7 @@ class Pace:
     def chunk_tokens(self, num_answering: int, num_reading: int) -> int:
         """How many prompt tokens the next step may read: with answers beside them about double its time, no more.
 
-        None before it is known how long so many answers take by themselves.
+        No tokens before it is known how long so many answers take by themselves.
         """
         if not num_answering:
             return self._without_answers(num_reading)
@@ -60,8 +60,10 @@ class Pace:
             is_quicker = limit_s / token_s > size if self._token_s is None else token_s < self._token_s
             if is_whole or is_quicker:
                 self._token_s = token_s
-        elif size := self.chunk_tokens(num_answering, num_reading):
-            usual_s = self._step_s[num_answering]
+        elif num_answering in self._step_s:
+            size = self.chunk_tokens(num_answering, num_reading)
+            # The first step of so many may have been a slow one; nothing is quicker by reading beside.
+            usual_s = self._step_s[num_answering] = min(self._step_s[num_answering], step_s)
             took_s = step_s - usual_s
             if num_read >= size or took_s > usual_s:
                 fitting = num_read * usual_s / max(took_s, usual_s / _MOST_GROWTH, _LEAST_S)

@@ -18,7 +18,7 @@ _ROUNDING = 1.5 * 2**23
 """Float32 has no digits behind the point here: a sum with it is rounded, and its last bits are a whole number."""
 _ZERO = torch.tensor(_ROUNDING + 257 * 128)
 _HIGH_ZERO = _ROUNDING + 128
-"""Zero as two bytes and as a high one."""
+"""Zero as two bytes and as a high one, with what rounds."""
 _NUMBERS_AT_ONCE = 2**19
 """What lies between the steps should stay in the processor's cache."""
 _FINER_TOGETHER = 16
@@ -61,7 +61,7 @@ def cut_one(row: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
-    """Cuts a few rows, `(rows, width)` in any floating point format, all of them finely."""
+    """Cuts rows, `(rows, width)` in any floating point format, all of them finely."""
     numbers = rows.to(torch.float32, copy=True)
     units = _units(numbers)
     numbers = numbers.mul_(1 / units).add_(_ZERO).view(torch.int32)
@@ -86,6 +86,7 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
         unit.copy_(_units(numbers))
         torch.div(unit.squeeze(1), torch.linalg.vector_norm(numbers, dim=1), out=share)
         out.copy_(numbers.mul_(1 / (256 * unit)).add_(_HIGH_ZERO).view(torch.int32))
+    shares.nan_to_num_(0.0, posinf=0.0)  # rows of zeros, or that hold what is no number
     num_finer = int((shares > max_error * _HIGH_STEPS / _ACTIVATION_MAX / rows.shape[1] ** 0.5).sum())
     num_finer += -num_finer % _FINER_TOGETHER
     if num_finer >= len(rows):

@@ -96,7 +96,6 @@ class FusedDecoderLayer(nn.Module):
         )  # fmt: skip
         mixed = mixed.reshape(batch, length, -1)
         if self.is_last and tokens_to_keep is not None:
-            tokens_to_keep = tokens_to_keep.to(mixed.device)
             mixed, hidden_states = mixed[:, tokens_to_keep], hidden_states[:, tokens_to_keep]
         hidden_states = _product(self.o_proj, mixed, residual=hidden_states)
         gated = _gated_product(self.gate_up_proj, hidden_states, self.post_attention_layernorm, self.act_fn)
@@ -236,9 +235,10 @@ def _gated(activation: nn.Module, gate_up: torch.Tensor) -> torch.Tensor:
 def _tell_layers_what_to_keep(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Tokens whose logits nobody wants are dropped inside the last layer, once others can attend to them."""
+    """Where places of the wanted logits are given, the other tokens are dropped inside the last layer, once those can
+    attend to them."""
     kept = kwargs.get("logits_to_keep")
-    if isinstance(kept, torch.Tensor):
+    if isinstance(kept, torch.Tensor) and kept.ndim == 1:
         kwargs = {**kwargs, "logits_to_keep": 0, "tokens_to_keep": kept}
     return args, kwargs
 
