@@ -2,13 +2,19 @@
 // it what both need; which conversation this tab shows is the page's business.
 const qwenHistory = ({ $, click, submit, wordOf, open, openNew, isShown, tellOthers, transfer }) => {
   const isNarrow = () => matchMedia("(max-width: 899px)").matches;
-  const relist = () => click("#do-list");
+  const relist = () => $(".entry-name") || click("#do-list"); // a name that is being typed would be lost
   const toggle = () => click("#history .toggle-button");
   const isCovering = () => Boolean($("#history.open")) && isNarrow();
 
+  // Other tabs are told when the changed list is here: the server has it by then.
+  let isChanging = false;
+  function hasListed() {
+    if (isChanging) tellOthers();
+    isChanging = false;
+  }
   function change(action, id = "", text = "") {
+    isChanging = true;
     submit("#do-history", { history_action: action, target_id: id, target_text: text });
-    tellOthers();
     if (action === "erase" || (action === "trash" && isShown(id))) openNew();
   }
   function showPlace(place) {
@@ -41,14 +47,16 @@ const qwenHistory = ({ $, click, submit, wordOf, open, openNew, isShown, tellOth
   }
   function rename(entry) {
     const title = entry.querySelector(".entry-title");
+    const opener = entry.querySelector(".entry-open");
     const name = Object.assign(document.createElement("input"), { value: title.textContent, className: "entry-name" });
     name.setAttribute("aria-label", $("#history .tool-rename").title);
     let isOver = false;
     const end = (isKept) => {
       if (isOver) return;
       isOver = true;
+      name.replaceWith(opener);
       if (isKept && name.value.trim() !== title.textContent.trim()) change("rename", wordOf(entry, "id-"), name.value);
-      name.replaceWith(title);
+      else relist();
     };
     name.addEventListener("keydown", (event) => {
       if (event.isComposing || event.keyCode === 229) return;
@@ -56,7 +64,7 @@ const qwenHistory = ({ $, click, submit, wordOf, open, openNew, isShown, tellOth
       if (event.key === "Escape") end(false);
     });
     name.addEventListener("blur", () => end(true));
-    title.replaceWith(name);
+    opener.replaceWith(name); // inside the button a click or a space would open the conversation
     name.focus();
     name.select();
   }
@@ -81,6 +89,7 @@ const qwenHistory = ({ $, click, submit, wordOf, open, openNew, isShown, tellOth
   function begin(searchSoon) {
     $("#history")?.addEventListener("keydown", walk); // the list may not be mounted yet
     $("#history-search")?.addEventListener("input", searchSoon);
+    new MutationObserver(hasListed).observe($("#history") || document.body, { childList: true, subtree: true });
     uncover();
   }
   return { relist, clicked, toSearch, isCovering, uncover, begin };

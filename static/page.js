@@ -84,7 +84,6 @@
   // the composer before comes back afterwards.
   let setAside = "";
   async function edit(id) {
-    if (isAnswering()) return;
     const text = await rawText(id);
     if (document.body.dataset.editing !== "yes") setAside = composer().value;
     fillBox($("#box-edited_id textarea"), id);
@@ -93,11 +92,11 @@
     files.change("edit", id);
     composer().focus();
   }
-  function endEditing() {
+  function endEditing(typedSince = "") {
     fillBox($("#box-edited_id textarea"), "");
     document.body.dataset.editing = "no";
     files.change("cancel");
-    fillBox(composer(), setAside);
+    fillBox(composer(), setAside + typedSince);
     setAside = "";
   }
   function cancelEditing() {
@@ -214,16 +213,28 @@
   // it does.
   let sendsWhenAttached = false;
   let recoveredAt = 0;
+  // What is on its way to the server, until it is taken or refused, and what was typed meanwhile: the box is emptied when
+  // it is taken.
+  let sent = null;
+  let typedSince = "";
+  function lookAtSent() {
+    if (sent === null || composer().value) return;
+    const rest = typedSince.startsWith(sent) ? typedSince.slice(sent.length) : typedSince;
+    if (rest.trim()) fillBox(composer(), rest);
+    sent = null;
+  }
   async function send() {
     await files.ready();
     if (document.body.dataset.attached === "yes") click("#send");
     else sendsWhenAttached = true;
   }
   function recover() {
+    const wasSent = sent !== null;
+    if ($("#notice .notice")) sent = null; // refused
     if (!$("#notice .is-no_conversation") || Date.now() - recoveredAt < 5000) return;
     recoveredAt = Date.now();
     document.body.dataset.attached = "no";
-    sendsWhenAttached = Boolean(composer().value.trim());
+    sendsWhenAttached = wasSent;
     attachUntilAnswered();
   }
 
@@ -247,6 +258,10 @@
       document.body.dataset.stale = "no";
       scrolling.stick(true);
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
+    }
+    if (event.target.closest?.("#send")) {
+      sent = composer().value;
+      typedSince = "";
     }
     if (event.target.closest?.("#to-end")) scrolling.toEnd();
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
@@ -353,7 +368,8 @@
       }
     }
     if (dataset.filled !== filled) dataset.filled = filled;
-    if (dataset.editing === "yes" && !composer().value) endEditing();
+    lookAtSent();
+    if (dataset.editing === "yes" && !$("#box-edited_id textarea").value) endEditing(composer().value);
     scrolling.look();
     const rows = document.querySelectorAll("#chatbot .message-row").length;
     const newest = `${rows} ${[...document.querySelectorAll("#chatbot .foot")].at(-1)?.className}`;
@@ -414,6 +430,9 @@
     attachUntilAnswered();
     const box = composer();
     box.addEventListener("input", measureSoon);
+    box.addEventListener("input", (event) => {
+      if (event.isTrusted) typedSince = box.value;
+    });
     history.begin(afterAPause(history.relist, 150));
     box.setAttribute("enterkeyhint", "send");
     for (const [key, unsent] of Object.entries(unsentBoxes())) {
@@ -434,9 +453,15 @@
     sayState();
   }
   // What was typed and not sent outlives a reload. A phone that ends a hidden tab says nothing before it does.
+  let isLeaving = false;
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches?.('form[action="/logout"]')) return;
+    isLeaving = true; // who comes next may be somebody else
+    for (const key of [DRAFT, TEXT, CONVERSATION]) write("sessionStorage", key, "");
+  });
   const unsentBoxes = () => ({ [DRAFT]: composer(), [TEXT]: $("#draft textarea") });
   function saveUnsent() {
-    if (!composer()) return;
+    if (!composer() || isLeaving) return;
     for (const [key, box] of Object.entries(unsentBoxes())) write("sessionStorage", key, box?.value || "");
     if (document.body.dataset.editing === "yes") write("sessionStorage", DRAFT, setAside);
   }

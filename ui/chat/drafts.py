@@ -74,10 +74,15 @@ class Drafts:
                 raise FileRefused("too_long", attachment.name, found=f"{num_chars:,}", limit=f"{MAX_CHARS:,}")
             draft.files = (*draft.files, DraftFile(attachment))
 
-    def replace(self, owner: str, draft_id: str, attachments: Iterable[Attachment] = ()) -> None:
-        """These files are in the draft and no others."""
+    def put_before(self, owner: str, draft_id: str, attachments: Iterable[Attachment]) -> None:
+        """These files are in the draft, and after them what was there, as far as there is room."""
         with self._lock:
-            self._find(owner, draft_id).files = tuple(map(DraftFile, attachments))
+            draft = self._find(owner, draft_id)
+            files = (*map(DraftFile, attachments), *draft.files)
+            draft.files = files[:MAX_FILES]
+            draft.refusals += [
+                FileRefused("too_many", one.attachment.name, limit=f"{MAX_FILES}") for one in files[MAX_FILES:]
+            ]
             self._tidy(owner, draft_id)
 
     def set_aside(self, owner: str, draft_id: str, attachments: Iterable[Attachment]) -> None:

@@ -130,7 +130,7 @@ class ChatTalk:
 
     def detach(self) -> None:
         """Takes them out again."""
-        self._drafts.replace(OWNER, _DRAFT)
+        self._drafts.bring_back(OWNER, _DRAFT, is_sent=True)
 
     def regenerate(self) -> Running:
         """Likewise. Raises `Refused`: nothing has been answered."""

@@ -134,9 +134,9 @@ class Handlers:
 
     def ask(
         self, request: gr.Request, text: Any, edited_id: Any, draft: Any, view: View | None, *settings: Any
-    ) -> tuple[Any, str, Any, Any]:
-        """Takes a question, or another wording of a message; returns the emptied box, no notice, no undo, and the files
-        that wait for the next one.
+    ) -> tuple[Any, str, Any, Any, Any]:
+        """Takes a question, or another wording of a message; returns the emptied box, no notice, no undo, the files
+        that wait for the next one, and that no message is edited any more.
 
         A refused text stays in the box, and its files with it.
         """
@@ -158,21 +158,21 @@ class Handlers:
         except FileRefused as refused:
             language, draft_id = request_language(request), read_draft(draft)[0]
             chips = self._files.chips(language, conversation.owner, draft_id)
-            return gr.skip(), notice(language, refused), gr.skip(), chips
+            return gr.skip(), notice(language, refused), gr.skip(), chips, gr.skip()
         except (Refused, InvalidSetting) as error:
-            return gr.skip(), notice(request_language(request), error), gr.skip(), gr.skip()
+            return gr.skip(), notice(request_language(request), error), gr.skip(), gr.skip(), gr.skip()
         draft_id = read_draft(draft)[0]
         if is_answer or not draft_id:
-            return "", _NO_NOTICE, gr.update(visible=False), gr.skip()
+            return "", _NO_NOTICE, gr.update(visible=False), gr.skip(), ""
         self._files.drafts.bring_back(conversation.owner, draft_id, is_sent=True)
         chips = self._files.chips(request_language(request), conversation.owner, draft_id)
-        return "", _NO_NOTICE, gr.update(visible=False), chips
+        return "", _NO_NOTICE, gr.update(visible=False), chips, ""
 
     def asking(self, key: str) -> Callable[..., tuple[str, Any]]:
         """A handler that asks the question with this key, in the page's language."""
 
         def ask_starter(request: gr.Request, view: View | None, *settings: Any) -> tuple[str, Any]:
-            _box, said, undo, _files = self.ask(request, say(request_language(request), key), "", "", view, *settings)
+            _box, said, undo, *_rest = self.ask(request, say(request_language(request), key), "", "", view, *settings)
             return said, undo
 
         return ask_starter
@@ -184,7 +184,14 @@ class Handlers:
             self._answers.stop(conversation.id)
 
     def act(
-        self, request: gr.Request, action: Any, message_id: Any, draft: Any, view: View | None, *settings: Any
+        self,
+        request: gr.Request,
+        action: Any,
+        message_id: Any,
+        draft: Any,
+        text: Any,
+        view: View | None,
+        *settings: Any,
     ) -> tuple[Any, Any, Any, str, Any, Any, Any]:
         """Does what a button of a message says.
 
@@ -198,13 +205,13 @@ class Handlers:
             self._keep(conversation, settings)
             if action == "branch":
                 copied = self._conversations.branch(conversation, message_id)
-                is_shown = bool(settings) and settings[0] == conversation.id
-                filled_for = copied.id if is_shown else nothing  # the copy has the same settings
-                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing, filled_for
+                shown, _space, model = str(next(iter(settings), "")).partition(" ")
+                shown = f"{copied.id} {model}" if shown == conversation.id else nothing  # it has the same settings
+                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing, shown
             if action == "take-back":
-                text, files = self._take_back(conversation, draft, request)
+                question, files = self._take_back(conversation, clean(text), draft, request)
                 undo = gr.update(visible=conversation.can_bring_back)
-                return nothing, nothing, undo, _NO_NOTICE, text, files, nothing
+                return nothing, nothing, undo, _NO_NOTICE, question, files, nothing
             if action == "again":
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
@@ -293,18 +300,21 @@ class Handlers:
             return self._conversations.create(owner)
         return latest
 
-    def _take_back(self, conversation: Conversation, draft: Any, request: gr.Request) -> tuple[Any, Any]:
-        """Puts the last turn away; returns its question for the box, and its files for below it."""
+    def _take_back(self, conversation: Conversation, text: str, draft: Any, request: gr.Request) -> tuple[Any, Any]:
+        """Puts the last turn away; returns its question for the box and its files for below it, each before those which
+        wait there.
+        """
         self._check_idle(conversation)
         question = next((one for one in reversed(conversation.path()) if one.role == "user"), None)
         if question is None:
             return gr.skip(), gr.skip()
         conversation.put_away(question.parent_id)
         draft_id = read_draft(draft)[0]
+        asked = "\n\n".join(part for part in (question.text, text) if part.strip())
         if not draft_id:
-            return question.text, gr.skip()
-        self._files.drafts.replace(conversation.owner, draft_id, question.attachments)
-        return question.text, self._files.chips(request_language(request), conversation.owner, draft_id)
+            return asked, gr.skip()
+        self._files.drafts.put_before(conversation.owner, draft_id, question.attachments)
+        return asked, self._files.chips(request_language(request), conversation.owner, draft_id)
 
     def _check_window(self, conversation: Conversation, question: StoredMessage, edited_id: Any) -> None:
         """Refuses a question that its files make too long for the model; without files the answer says so."""

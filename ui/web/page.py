@@ -191,8 +191,8 @@ def _lay_out_hidden() -> dict[str, Any]:
     boxes = ("owner", "conversation_id", "message_id", "action", "edited_id", "raw_text")
     return {
         "view": gr.State(None),
-        # The conversation whose settings the panel shows: in the browser like them, for they arrive after it has turned
-        # to that one.
+        # The conversation and the model whose settings the panel shows: in the browser like them, for they arrive after
+        # it has turned to that one.
         "filled_for": gr.Textbox(visible="hidden", label="filled_for"),
         **{name: gr.Textbox(visible="hidden", elem_id=f"box-{name}", label=name) for name in boxes},
         "attached": gr.Markdown(visible="hidden", elem_id="attached"),
@@ -336,7 +336,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     asked = parts.send.click(
         handlers.ask,
         [parts.box, parts.edited_id, parts.files["draft"], *view_and_settings],
-        [parts.box, parts.notice, parts.undo_bar, parts.chips],
+        [parts.box, parts.notice, parts.undo_bar, parts.chips, parts.edited_id],
         **LIGHT,
     )
     _show(asked, parts, handlers)
@@ -346,7 +346,7 @@ def _wire_asking(parts: _Parts, handlers: Handlers) -> None:
     parts.stop.click(handlers.stop, parts.view, None, **LIGHT)
     acted = parts.triggers["act"].click(
         handlers.act,
-        [parts.action, parts.message_id, parts.files["draft"], *view_and_settings],
+        [parts.action, parts.message_id, parts.files["draft"], parts.box, *view_and_settings],
         [parts.view, parts.attached, parts.undo_bar, parts.notice, parts.box, parts.chips, parts.filled_for],
         **LIGHT,
     )

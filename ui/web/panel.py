@@ -109,7 +109,12 @@ def settings_view(chat_model: ChatSource, conversation: Conversation | None) -> 
     stops_loops = gr.update(value=settings.stops_loops is not False, interactive=True)
     steering = (gr.update(value=system, interactive=True), seed, stop, prefill, thinks, answer_in, stops_loops)
     shown = conversation.id if conversation is not None else _NO_CONVERSATION
-    return shown, *steering, *sliders, gr.update(interactive=True)
+    return filled_for(shown, chat_model), *steering, *sliders, gr.update(interactive=True)
+
+
+def filled_for(conversation_id: str, chat_model: ChatSource) -> str:
+    """What the panel says it shows: a conversation's settings, and the defaults of a model that may be exchanged."""
+    return f"{conversation_id} {_shown_name(chat_model)}"
 
 
 def read_settings(values: Sequence[Any], chat_model: ChatSource, conversation_id: str | None = None) -> Settings | None:
@@ -118,13 +123,15 @@ def read_settings(values: Sequence[Any], chat_model: ChatSource, conversation_id
     Args:
         values: the panel, in the order of `NUM_SETTINGS`.
         chat_model: whose defaults they are.
-        conversation_id: whose settings are wanted; None while the panel shows another's. None for whichever it shows.
+        conversation_id: whose settings are wanted; None while the panel shows another's, or another model's. None for
+            whichever conversation it shows.
 
     Raises:
         InvalidSetting: a value is no number inside its range, or a text is too long.
     """
     shown, system, seed, stop, prefill, thinks, answer_in, stops_loops, *numbers = values
-    if not isinstance(shown, str) or not shown or conversation_id not in (None, shown):
+    known, _space, model = shown.partition(" ") if isinstance(shown, str) else ("", "", "")
+    if not known or conversation_id not in (None, known) or model != _shown_name(chat_model):
         return None
     defaults = chat_model.default_sampling
     given: dict[str, float | int | None] = {

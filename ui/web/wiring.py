@@ -3,7 +3,7 @@
 from typing import Any
 
 import gradio as gr
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 
 from ui.web.strings import LANGUAGES, Language, language_of, static_strings
 
@@ -21,7 +21,7 @@ def tab_of(request: gr.Request) -> str:
     return request.session_hash or ""
 
 
-def request_language(request: gr.Request) -> Language:
+def request_language(request: gr.Request | Request) -> Language:
     """The language of the page that sent an event: the one chosen there, or else the browser's."""
     chosen = cookie_parser(request.headers.get("cookie") or "").get(LANGUAGE_COOKIE)
     known = next((language for language in LANGUAGES if chosen == language), None)

@@ -118,8 +118,9 @@ def test_a_draft_belongs_to_its_owner_and_takes_so_many_files() -> None:
     assert len(drafts.files(ALICE, TAB)) == MAX_FILES
     drafts.remove(ALICE, TAB, first.id)
     assert first not in drafts.files(ALICE, TAB)
-    drafts.replace(ALICE, TAB, [PDF])
-    assert drafts.attachments(ALICE, TAB) == (PDF,)
+    drafts.put_before(ALICE, TAB, [PDF, PDF])
+    assert drafts.attachments(ALICE, TAB) == (PDF, PDF, *[CSV] * (MAX_FILES - 2))
+    assert [(one.reason, one.name) for one in drafts.take_refusals(ALICE, TAB)] == [("too_many", CSV.name)]
     drafts.forget(ALICE)
     assert not drafts._drafts
 

@@ -149,7 +149,7 @@ def test_a_question_takes_its_files_along_once(desk: Desk) -> None:
     desk.ask("and now?", 0)
     desk.finish()
     assert desk.model.prompts[-1][0].content == desk.path[0].content
-    desk.handlers.act(request_of("tab"), "again", desk.path[-1].id, "", desk.view, *SETTINGS)
+    desk.handlers.act(request_of("tab"), "again", desk.path[-1].id, "", "", desk.view, *SETTINGS)
     desk.finish()
     assert desk.model.prompts[-1][0].content == desk.path[0].content
 
@@ -157,7 +157,7 @@ def test_a_question_takes_its_files_along_once(desk: Desk) -> None:
 @pytest.mark.parametrize("number", [0, 2])
 def test_what_the_user_does_not_see_is_not_sent(desk: Desk, number: int) -> None:
     desk.send(b"apple,3", "prices.csv")
-    box, said, _undo, chips = desk.ask("cheapest?", number)
+    box, said, _undo, chips, _edited = desk.ask("cheapest?", number)
     assert box != ""
     assert "Attach it again" in said
     assert "prices.csv" in chips
@@ -208,12 +208,13 @@ def test_taking_back_a_turn_brings_its_files_back(desk: Desk) -> None:
     desk.send(b"apple,3", "prices.csv")
     desk.ask("cheapest?", 1)
     desk.finish()
+    desk.send(b"kept", "kept.txt")
     *_rest, box, chips, _shown = desk.handlers.act(
-        request_of("tab"), "take-back", "", f"{DRAFT} 0", desk.view, *SETTINGS
+        request_of("tab"), "take-back", "", f"{DRAFT} 0", "", desk.view, *SETTINGS
     )
     assert box == "cheapest?"
     assert "prices.csv" in chips
-    assert desk.drafts.attachments(ALICE, DRAFT) == (CSV,)
+    assert [one.name for one in desk.drafts.attachments(ALICE, DRAFT)] == ["prices.csv", "kept.txt"]
 
 
 def test_files_are_measured_before_they_are_sent_and_both_numbers_are_told() -> None:
@@ -230,7 +231,7 @@ def test_files_are_measured_before_they_are_sent_and_both_numbers_are_told() -> 
     assert "is-over" in desk.change()[0]
     assert "is-over" in measure()
     assert "1,056 tokens and 256 for the answer are more than the 600 that the model reads" in measure()
-    box, said, _undo, _chips = desk.ask("what is it?", 2)
+    box, said, *_rest = desk.ask("what is it?", 2)
     assert box != ""
     assert "With large.txt the question takes 1,069 tokens; with room for the answer the model reads 344" in said
     assert desk.path == ()

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from ui.chat.store_limits import StoreLimits
 from ui.web.access import View
 from ui.web.completion import CompletionHandlers
 from ui.web.handlers import Handlers
+from ui.web.panel import filled_for
 from ui.web.strings import say
 from ui.web.tabs import Tabs
 
@@ -30,7 +31,8 @@ def panel(shown: View | None = None, **changes: Any) -> tuple[Any, ...]:
         "top_k": 20, "max_new_tokens": 256, "repetition_penalty": 1.05, "min_p": 0, "presence_penalty": 0,
         "frequency_penalty": 0,
     }  # fmt: skip
-    return (shown.conversation_id if shown is not None else "some", *{**values, **changes}.values())
+    conversation_id = shown.conversation_id if shown is not None else "some"
+    return (filled_for(conversation_id, cast(Any, ScriptedModel(Script()))), *{**values, **changes}.values())
 
 
 def request_of(tab: str, language: str = "en") -> Any:
@@ -139,7 +141,7 @@ def test_a_foreign_conversation_is_treated_as_a_missing_one() -> None:
     desk.handlers.clear(forged)
     desk.handlers.stop(forged)
     for action in ("again", "choose", "continue", "branch", "take-back"):
-        desk.handlers.act(request_of("his"), action, before[-1].id, "", forged, *SETTINGS)
+        desk.handlers.act(request_of("his"), action, before[-1].id, "", "", forged, *SETTINGS)
     desk.ask("into hers", forged, "his")
     desk.handlers.ask(request_of("his"), "another wording", before[0].id, "", forged, *SETTINGS)
     assert conversation.path() == before
@@ -300,7 +302,7 @@ def test_following_what_is_gone_does_not_empty_a_tab_that_shows_another_one_by_n
 def test_messages_are_in_the_language_of_the_request() -> None:
     desk = Desk()
     view = desk.attach(ALICE, "", "tab")
-    _box, notice, _undo, _files = desk.handlers.ask(request_of("tab", "ja"), "", "", "", view, *SETTINGS)
+    _box, notice, *_rest = desk.handlers.ask(request_of("tab", "ja"), "", "", "", view, *SETTINGS)
     assert say("ja", "refused_empty") in notice
 
 
@@ -322,18 +324,33 @@ def test_the_panel_goes_on_with_a_branch_that_was_made_of_its_conversation() -> 
     assert conversation is not None
     answer_id = conversation.path()[-1].id
     settings = panel(view, system="Be brief.")
-    copied, *_rest, shown = desk.handlers.act(request_of("tab"), "branch", answer_id, "", view, *settings)
-    assert shown == copied.conversation_id != view.conversation_id
+    copied, *_rest, shown = desk.handlers.act(request_of("tab"), "branch", answer_id, "", "", view, *settings)
+    assert shown == settings[0].replace(view.conversation_id, copied.conversation_id) != settings[0]
     desk.ask("and now?", copied, "tab", (shown, *settings[1:]))
     desk.finish(copied)
     assert desk.model.prompts[-1][0].content == "Be brief."
+
+
+def test_a_panel_that_shows_another_models_defaults_changes_nothing() -> None:
+    desk = Desk()
+    view = desk.attach(ALICE, "", "tab")
+    conversation = desk.conversations.find(ALICE, view.conversation_id)
+    assert conversation is not None
+    settings = panel(view, system="Be brief.", temperature=0.1)
+    desk.model.name = "exchanged"
+    desk.ask("hello", view, "tab", settings)
+    desk.finish(view)
+    assert (conversation.settings.system, conversation.settings.sampling) == (None, {})
+    desk.model.name = "scripted"
+    desk.ask("hello", view, "tab", settings)
+    assert (conversation.settings.system, conversation.settings.sampling) == ("Be brief.", {"temperature": 0.1})
 
 
 @pytest.mark.parametrize("action", ["choose", "keep", "nothing", "again"])
 def test_only_who_asks_takes_a_conversation_out_of_the_trash(action: str) -> None:
     desk, view, conversation = desk_with_trashed_conversation()
     desk.model.script = Script(answer="yes", tokens_per_s=20)
-    desk.handlers.act(request_of("tab"), action, conversation.path()[-1].id, "", view, *SETTINGS)
+    desk.handlers.act(request_of("tab"), action, conversation.path()[-1].id, "", "", view, *SETTINGS)
     desk.finish(view)
     assert (conversation.record.deleted is None) is (action == "again")
     desk.ask(" ", view, "tab")

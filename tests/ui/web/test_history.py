@@ -191,11 +191,14 @@ def test_the_buttons_of_a_message(desk: Desk) -> None:
     conversation = desk.conversations.find(ALICE, view.conversation_id)
     assert conversation is not None
 
-    def act(action: str, message_id: Any) -> tuple[Any, ...]:
-        return desk.handlers.act(request_of("tab"), action, message_id, "", view, *SETTINGS)
+    def act(action: str, message_id: Any, text: str = "") -> tuple[Any, ...]:
+        return desk.handlers.act(request_of("tab"), action, message_id, "", text, view, *SETTINGS)
 
     *_rest, box, _files, _shown = act("take-back", "")
     assert box == "second"
+    desk.handlers.undo_clear(view)
+    *_rest, box, _files, _shown = act("take-back", "", "typed since")
+    assert box == "second\n\ntyped since"
     assert [one.text for one in conversation.path()] == ["first", "yes"]
     desk.handlers.undo_clear(view)
     assert len(conversation.path()) == 4

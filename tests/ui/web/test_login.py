@@ -103,6 +103,12 @@ def test_the_page_speaks_the_browsers_language(tag: str, words: str) -> None:
     assert words in page.text
 
 
+def test_the_login_speaks_the_language_that_was_chosen_on_the_page() -> None:
+    headers = {"accept-language": "en", "cookie": "qwen-chat-language=ja"}
+    (page,) = House().visit(("GET", "/login", {}), headers=headers)
+    assert "ログイン" in page.text
+
+
 def test_a_login_opens_the_page_under_the_accounts_own_id() -> None:
     house = House()
     entered, root, again = house.visit(as_guest(), ROOT, ("GET", "/login", {}))

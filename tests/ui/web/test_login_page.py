@@ -56,8 +56,12 @@ def test_a_guest_logs_in_talks_and_logs_out(page: Any, house: Served) -> None:
     ask(page, "good morning")
     wait_until_answered(page)
     shoot(page, "logged-in")
+    page.fill("#box textarea", "for my eyes only")
     page.click("#login-line button")
     page.wait_for_url("**/login")
+    log_in(page, "bob", "rose")
+    wait_for_chat(page)
+    assert page.input_value("#box textarea") == ""
     assert [said for said in page.page_errors if not is_expected(said)] == []
     assert page.foreign_requests == []
 

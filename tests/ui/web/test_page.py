@@ -171,6 +171,69 @@ def test_a_page_whose_conversation_is_gone_begins_a_new_one_by_itself(page: Any,
     expect(page.locator("#notice")).to_be_hidden()
 
 
+def test_what_is_half_typed_is_not_sent_by_a_page_that_finds_back(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(tokens_per_s=500))
+    served.open(page)
+    page.fill("#box textarea", "half a questi")
+    page.click("#panel .toggle-button")
+    served.begin_again(Script(tokens_per_s=500))
+    page.fill("#set-temperature input[type=number]", "0.3")
+    page.press("#set-temperature input[type=number]", "Enter")
+    eventually(lambda: bool(served.page.conversations._loaded))
+    page.wait_for_selector("body[data-attached=yes]")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#box textarea")).to_have_value("half a questi")
+    assert served.model.prompts == []
+
+
+_SLOW_LINK = """() => {
+  const real = window.fetch;
+  window.fetch = async (...given) => {
+    if (String(given[0]?.url || given[0]).includes("/run/predict")) await new Promise((go) => setTimeout(go, 900));
+    return real(...given);
+  };
+}"""
+
+
+def test_what_is_typed_before_the_question_has_arrived_stays(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="yes", tokens_per_s=500))
+    served.open(page)
+    page.evaluate(_SLOW_LINK)
+    ask(page, "first")
+    page.keyboard.type(" and now")
+    wait_until_answered(page)
+    expect(page.locator("#box textarea")).to_have_value(" and now")
+    assert [message.text for message in served.path()] == ["first", "yes"]
+    page.hover("#chatbot .user-row")
+    page.click("#chatbot .question-foot .act-edit")
+    expect(page.locator("#box textarea")).to_have_value("first")
+    page.fill("#box textarea", "second")
+    page.press("#box textarea", "Enter")
+    page.keyboard.type("!")
+    expect(page.locator("#chatbot .user-row")).to_contain_text("second")
+    expect(page.locator("#cancel-edit")).to_be_hidden()
+    expect(page.locator("#box textarea")).to_have_value(" and now!")
+
+
+def test_a_question_can_be_edited_while_it_is_answered(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer=WORDS, tokens_per_s=20))
+    served.open(page)
+    ask(page, "Tell me wrods")
+    page.wait_for_selector("#chatbot .bot-row:has-text('word3')")
+    page.press("#box textarea", "ArrowUp")
+    expect(page.locator("#box textarea")).to_have_value("Tell me wrods")
+    page.fill("#box textarea", "Tell me words")
+    page.press("#box textarea", "Enter")
+    expect(page.locator("#notice .notice")).to_contain_text("Stop it first")
+    page.click("#stop")
+    page.wait_for_selector("body[data-answering=no]")
+    served.model.script = Script(answer="done", tokens_per_s=500)
+    page.press("#box textarea", "Enter")
+    wait_until_answered(page)
+    expect(answers(page)).to_contain_text("done")
+    assert [message.text for message in served.path()] == ["Tell me words", "done"]
+
+
 @pytest.mark.timed
 def test_stop_keeps_the_partial_answer_and_frees_the_model(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(answer=WORDS, tokens_per_s=40))

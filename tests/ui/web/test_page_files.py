@@ -112,9 +112,10 @@ def test_an_edited_question_keeps_its_files_and_a_file_alone_is_one(page: Any, s
     assert served.model.prompts[-1][-1].content.endswith("buy milk\n```\n\nWhat is on it?")
     expect(page.locator("#chatbot .question-foot")).to_contain_text("2/2")
     expect(names(page)).to_have_text(["other.txt"])
+    page.fill("#box textarea", "typed since")
     page.click("#chatbot .act-take-back")
-    expect(page.locator("#box textarea")).to_have_value("What is on it?")
-    expect(names(page)).to_have_text(["notes.txt"])
+    expect(page.locator("#box textarea")).to_have_value("What is on it?\n\ntyped since")
+    expect(names(page)).to_have_text(["notes.txt", "other.txt"])
 
 
 @pytest.mark.browser_page(locale="ja-JP", width=375, height=740, color_scheme="dark")

@@ -67,6 +67,33 @@ def test_conversations_are_listed_opened_found_and_named(page: Any, serve: Calla
     shoot(page, "history")
 
 
+def test_a_name_is_typed_without_opening_its_conversation_and_other_tabs_hear_of_it(
+    page: Any, serve: Callable[..., Served]
+) -> None:
+    served = serve(Script(answer=lambda question: f"About {question}", tokens_per_s=FAST))
+    served.open(page)
+    talk(page, served, "whales")
+    other = page.context.new_page()
+    served.open(other)
+    new_conversation(page)
+    talk(page, served, "fish")
+    expect(other.locator("#history .entry")).to_have_count(2)
+    entry(page, "whales").hover()
+    entry(page, "whales").locator(".tool-rename").click()
+    page.locator(".entry-name").click()
+    page.keyboard.press("End")
+    page.keyboard.type(" that sleep")
+    ask(other, "one more")  # the list changes meanwhile
+    expect(answers(other)).to_contain_text("About one more")
+    page.keyboard.type(" and dive")
+    page.keyboard.press("Enter")
+    expect(page.locator("#history .entry-title").first).to_be_visible()
+    expect(entry(page, "whales that sleep and dive")).to_have_count(1)
+    expect(entry(other, "whales that sleep and dive")).to_have_count(1)
+    expect(answers(page)).to_contain_text("About fish")
+    other.close()
+
+
 def test_a_deleted_conversation_can_be_brought_back_at_once_and_from_the_trash(
     page: Any, serve: Callable[..., Served]
 ) -> None:

@@ -22,7 +22,8 @@ from ui.limits import MovingWindow
 from ui.web.login.accounts import HOST, Accounts
 from ui.web.login.pages import host_page, login_page, refusal_text, session_facts
 from ui.web.login.sessions import HouseFull, Session, Sessions, owner_of
-from ui.web.strings import Language, language_of
+from ui.web.strings import Language
+from ui.web.wiring import request_language
 
 LOGIN_ROUTES = (
     AllowedRoute("/login", GET | POST),
@@ -108,7 +109,7 @@ class LoginGate:
 
     async def _answer(self, request: Request, session: Session | None) -> Response | None:
         """The gate's own answer; None if the application is to answer."""
-        language = language_of(request.headers.get("accept-language"))
+        language = request_language(request)
         match request.method, request.url.path:
             case "POST", "/login":
                 return await self._log_in(request, language)
