@@ -1,10 +1,11 @@
 // Files for the next question: chosen, pasted or dropped, each sent by a request of its own to the one route that takes
 // them. The server keeps them in a draft whose id this tab makes up; what the composer shows of it comes from there.
 // `page.js` calls it once and hands it what both need.
-const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon }) => {
+const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon, attachAgain }) => {
   const DRAFT_ID = "qwen-chat.files";
   const MAX_BYTES = 16 * 1024 * 1024; // as the server has it; beyond that it is told the size alone
   const PATIENCE_MS = 5000;
+  const MOST_TYPED = 20000; // characters; of some scripts few more fit into a message
   let onTheirWay = Promise.resolve();
   let numOnTheirWay = 0;
 
@@ -38,7 +39,8 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     for (let tries = 0; ; tries++) {
       const answer = await fetch("attach", { method: "POST", headers, body });
       if (answer.ok) return (await answer.json()).files;
-      if (tries === 3 || (answer.status !== 429 && answer.status !== 503)) throw new Error(answer.status);
+      if (tries === 3 || ![403, 429, 503].includes(answer.status)) throw new Error(answer.status);
+      if (answer.status === 403) attachAgain(); // this tab has been forgotten
       await pause(1500);
     }
   }
@@ -74,9 +76,15 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     input.click();
   }
 
-  // Spreadsheets put a picture of what was copied beside its text: then the text is meant.
+  // Spreadsheets put a picture of what was copied beside its text: then the text is meant. A long one becomes a file.
   document.addEventListener("paste", (event) => {
     const { files, types } = event.clipboardData || {};
+    const text = event.clipboardData?.getData("text/plain") || "";
+    if (event.target === $("#box textarea") && !files?.length && event.target.value.length + text.length > MOST_TYPED) {
+      event.preventDefault();
+      take([new File([text], "pasted.txt")]);
+      return;
+    }
     if (!files?.length || types.includes("text/html")) return;
     if (event.target.matches?.("textarea, input") && !event.target.closest("#composer")) return;
     event.preventDefault();

@@ -233,9 +233,8 @@
     if ($("#notice .notice")) sent = null; // refused
     if (!$("#notice .is-no_conversation") || Date.now() - recoveredAt < 5000) return;
     recoveredAt = Date.now();
-    document.body.dataset.attached = "no";
     sendsWhenAttached = wasSent;
-    attachUntilAnswered();
+    attachAgain();
   }
 
   // A base model begins in the mode that continues a text; the brand line says what kind of model there is.
@@ -303,6 +302,7 @@
     cancelEditing();
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "no";
+    document.body.dataset.answering = "no"; // turning away is no end of an answer
     scrolling.stick(true);
     attach();
     history.uncover();
@@ -344,7 +344,7 @@
   const measureSoon = afterAPause(() => click("#do-measure"), 350);
   const owner = () => identity().owner;
   const scrolling = qwenScrolling({ $ });
-  const files = qwenFiles({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon });
+  const files = qwenFiles({ $, submit, fillBox, pause, read, write, newId, owner, measureSoon, attachAgain });
 
   // What is shown decides what can be done: one look at the messages after each change of them.
   const SETTLED_MS = 120;
@@ -389,8 +389,9 @@
   }
 
   function keep() {
-    const id = $("#attached").textContent.trim();
+    const [id, silentTab] = $("#attached").textContent.trim().split(" ");
     if (!/^[0-9a-f]{32}$/.test(id)) return;
+    if (silentTab && performance.now() > GRADIO_LISTENS_AFTER_MS) listen(silentTab);
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
     history.relist();
@@ -399,6 +400,24 @@
     sendsWhenAttached = false;
   }
 
+  // By a stream that stays open the server knows that this tab is here. Gradio opens it once: after a sleep, or when the
+  // program was started anew, this one takes its place, and comes back by itself.
+  const GRADIO_LISTENS_AFTER_MS = 10000;
+  let stream = null;
+  function listen(tab) {
+    let wasOpen = false;
+    stream?.close();
+    stream = new EventSource(`gradio_api/heartbeat/${encodeURIComponent(tab)}`);
+    stream.addEventListener("open", () => {
+      if (wasOpen) attach(); // what the server knew of this tab ended with the stream
+      wasOpen = true;
+    });
+  }
+
+  function attachAgain() {
+    document.body.dataset.attached = "no";
+    attachUntilAnswered();
+  }
   async function attachUntilAnswered() {
     while (document.body.dataset.attached !== "yes") {
       attach();

@@ -27,6 +27,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 GET = frozenset({"GET", "HEAD"})
 POST = frozenset({"POST"})
 
+_FULL_AGAIN_S = 30
+_FULL = f"""\
+There is no room for another page now. This one tries again every {_FULL_AGAIN_S} seconds; close others that you have.
+现在没有空位。此页每 {_FULL_AGAIN_S} 秒重试一次；如果开着其他页面，请关闭一些。
+いま空きがありません。このページは {_FULL_AGAIN_S} 秒ごとに再試行します。ほかに開いているページがあれば閉じてください。
+"""
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
 _NAME_PATH = re.compile(r"(?:/[A-Za-z0-9._~@:+-]+)+/?|/")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~@+-]+)+/?|/")
@@ -45,7 +51,8 @@ class AllowedRoute:
     for each request; None takes the policy's. With `has_escaped_slash` a prefix may be followed by a name in which
     %2F stands for a slash, and with a colon, as model names have it. An answer of a route with `is_stream` goes on for
     as long as its session does, which the path's end or the parameter `session_hash` names. `is_upload` brings a file:
-    its body may take longer to arrive, and few of them are on their way at once.
+    its body may take longer to arrive, and few of them are on their way at once. `is_page` opens streams when it has
+    arrived; where there are none left it is refused for a while.
     """
 
     path: str
@@ -56,6 +63,7 @@ class AllowedRoute:
     has_escaped_slash: bool = False
     is_stream: bool = False
     is_upload: bool = False
+    is_page: bool = False
 
     def matches(self, path: str, as_sent: bytes) -> bool:
         """Whether a path is the route's and was sent as it reads, so that nobody behind can read it otherwise."""
@@ -70,7 +78,7 @@ class AllowedRoute:
 
 # What the page of Gradio 6.31 asks for: measured in Chromium on a page with a chatbot, buttons, CSS and a head.
 PAGE_ROUTES = (
-    AllowedRoute("/"),
+    AllowedRoute("/", is_page=True),
     AllowedRoute("/theme.css"),
     AllowedRoute("/favicon.ico"),
     AllowedRoute("/manifest.json"),
@@ -238,14 +246,16 @@ class Guard:
             yield
             return
         meant = [route for route in self._policy.routes if route.matches(scope["path"], _raw(scope))]
-        is_stream, is_upload = any(route.is_stream for route in meant), any(route.is_upload for route in meant)
+        kinds = {kind: any(getattr(route, kind) for route in meant) for kind in ("is_stream", "is_upload", "is_page")}
         try:
-            with self._traffic.request(client, is_stream=is_stream, is_upload=is_upload, session=session_of(scope)):
+            with self._traffic.request(client, session=session_of(scope), **kinds):
                 yield
         except TooMuch as refused:
-            retry = (b"retry-after", str(refused.retry_after_s).encode())
+            headers = [(b"retry-after", str(refused.retry_after_s).encode())]
             text = "Too many requests; try again later." if refused.status == 429 else "The server is busy; try again."
-            raise _Refusal(refused.status, text, [retry]) from None
+            if kinds["is_page"]:
+                text, headers = _FULL, [*headers, (b"refresh", b"%d" % _FULL_AGAIN_S)]
+            raise _Refusal(refused.status, text, headers) from None
 
     def _check(self, scope: Scope) -> AllowedRoute:
         """The route that takes the request."""

@@ -38,7 +38,8 @@ class TrafficLimits:
         burst, per_s: requests of a client at once, and how many are added each second.
         total_burst, total_per_s: the same for all clients together.
         at_once, total_at_once: requests that are being answered, streams included.
-        streams_per_session, streams_per_client, streams_in_total: streams that are open.
+        streams_per_session, streams_per_client, streams_in_total: streams that are open. Pages are given to a client
+            for three quarters of its streams: those who are in still need one when they ask.
         uploads_per_client, uploads_in_total: files that are on their way or being read.
         clients: clients that have a stream open; None counts none.
     """
@@ -47,10 +48,10 @@ class TrafficLimits:
     per_s: float = 30.0
     total_burst: int = 4000
     total_per_s: float = 400.0
-    at_once: int = 40
+    at_once: int = 64
     total_at_once: int = 400
     streams_per_session: int = 4
-    streams_per_client: int = 20
+    streams_per_client: int = 32
     streams_in_total: int = 200
     uploads_per_client: int = 2
     uploads_in_total: int = 6
@@ -72,9 +73,9 @@ class Traffic:
 
     @contextlib.contextmanager
     def request(
-        self, client: str, *, is_stream: bool = False, is_upload: bool = False, session: str = ""
+        self, client: str, *, is_stream: bool = False, is_upload: bool = False, is_page: bool = False, session: str = ""
     ) -> Iterator[None]:
-        """Counts a request while it is answered.
+        """Counts a request while it is answered. A page is refused that would get no stream.
 
         Raises:
             TooMuch: one of the limits is reached.
@@ -82,7 +83,9 @@ class Traffic:
         self._check_rate(client)
         self._check_room(client)
         if is_stream:
-            self._check_streams(client, session)
+            self._check_streams(client, session, self._limits.streams_per_client)
+        if is_page:
+            self._check_streams(client, "", self._limits.streams_per_client * 3 // 4)
         if is_upload:
             self._check_uploads(client)
         counted = [self._at_once] + [self._streams] * is_stream + [self._uploads] * is_upload
@@ -124,11 +127,11 @@ class Traffic:
         if sum(self._at_once.values()) >= self._limits.total_at_once:
             raise TooMuch(503, 5)
 
-    def _check_streams(self, client: str, session: str) -> None:
+    def _check_streams(self, client: str, session: str, most: int) -> None:
         limits = self._limits
         if self._listening.get(session, 0) >= limits.streams_per_session:
             raise TooMuch(503, 2)
-        if client != LOCAL and self._streams.get(client, 0) >= limits.streams_per_client:
+        if client != LOCAL and self._streams.get(client, 0) >= most:
             raise TooMuch(503, 5)
         is_newcomer = client != LOCAL and client not in self._streams
         if limits.clients is not None and is_newcomer and len(self._streams.keys() - {LOCAL}) >= limits.clients:

@@ -180,6 +180,24 @@ def test_a_refusal_for_now_says_when_to_come_back_and_repeats_nothing() -> None:
     assert b"8.8.8.8" not in messages[3]["body"]
 
 
+def test_a_page_for_which_there_is_no_room_says_so_in_three_languages_and_tries_again_by_itself() -> None:
+    policy = GuardPolicy(routes=(AllowedRoute("/", is_page=True),), trusted_proxy=True)
+    app = RecordingApp()
+    guard = Guard(app, policy=policy, traffic=Traffic(TrafficLimits(streams_per_client=1)))
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    run(guard(get_scope(b"localhost", (b"x-forwarded-for", b"8.8.8.8")), receive, send))
+    assert sent[0]["status"] == 503
+    assert (b"refresh", b"30") in sent[0]["headers"]
+    assert all(words in sent[1]["body"].decode() for words in ("no room", "现在没有空位", "空きがありません"))
+
+
 def test_open_streams_are_counted_until_their_clients_leave() -> None:
     route = AllowedRoute("/gradio_api/heartbeat/", is_prefix=True, is_stream=True)
     traffic = Traffic(TrafficLimits(streams_per_session=1))

@@ -1,5 +1,7 @@
 """What one client and all together may ask, with a clock that the test moves."""
 
+import contextlib
+
 import pytest
 
 from ui.limits import LOCAL, MovingWindow, TooMuch, Traffic, TrafficLimits
@@ -73,6 +75,23 @@ def test_streams_are_counted_per_session_per_client_and_in_all_and_come_free_aga
     assert not traffic.is_listening("s1")
     with traffic.request("a", is_stream=True, session="s3"):
         pass
+
+
+def test_a_page_that_would_get_no_stream_is_refused_before_those_who_are_in_feel_it() -> None:
+    traffic = Traffic(TrafficLimits(streams_per_client=4, clients=2), Clock())
+    with contextlib.ExitStack() as streams:
+        for session in "123":
+            with traffic.request("a", is_page=True):
+                pass
+            streams.enter_context(traffic.request("a", is_stream=True, session=session))
+        with pytest.raises(TooMuch), traffic.request("a", is_page=True):
+            pass
+        streams.enter_context(traffic.request("a", is_stream=True, session="1"))  # for an answer
+        streams.enter_context(traffic.request("b", is_stream=True, session="4"))
+        with traffic.request("b", is_page=True):
+            pass
+        with pytest.raises(TooMuch), traffic.request("c", is_page=True):
+            pass
 
 
 def test_no_more_clients_than_allowed_listen_and_this_machine_is_none_of_them() -> None:

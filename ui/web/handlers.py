@@ -73,15 +73,17 @@ class Handlers:
     def attach(self, owner: Any, conversation_id: Any, request: gr.Request) -> tuple[View, str, Any, str]:
         """Finds the tab's conversation, or the browser's last one if no tab shows it, or begins one.
 
-        Returns the view, the conversation's id for the browser to keep, the bar that offers undo, and a notice.
+        Returns the view, the conversation's id for the browser to keep, the bar that offers undo, and a notice. After
+        the id comes the tab's name if it has no stream open, so that it opens one.
         """
-        owner = owner_in(request, owner)
+        owner, tab = owner_in(request, owner), tab_of(request)
         self._allowance.know(owner, guest_in(request))
         try:
-            conversation = self._find_or_create(owner, conversation_id, tab_of(request))
+            conversation = self._find_or_create(owner, conversation_id, tab)
         except Refused as refused:
             return View(owner, ""), "", gr.update(visible=False), notice(request_language(request), refused)
-        return *self._entered(conversation, request), _NO_NOTICE
+        view, shown, undo = self._entered(conversation, request)
+        return view, shown if self._tabs.listens(tab) else f"{shown} {tab}", undo, _NO_NOTICE
 
     def detach(self, request: gr.Request) -> None:
         """The tab was closed or reloaded; its answer goes on for a while."""

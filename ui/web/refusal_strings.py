@@ -7,9 +7,9 @@ REFUSAL_STRINGS: dict[str, tuple[str, str, str]] = {
         "前の回答を書いている途中です。停止するか、お待ちください。入力した文はそのまま残ります。",
     ),
     "refused_too_long": (
-        "This message is too long: {limit} bytes at most. Your text stays here.",
-        "消息太长：最多 {limit} 字节。你的文字会保留在这里。",
-        "メッセージが長すぎます。上限は {limit} バイトです。入力した文はそのまま残ります。",
+        "This message is too long: {limit} bytes at most. Attach it as a file; your text stays here.",
+        "消息太长：最多 {limit} 字节。请改为附加文件；你的文字会保留在这里。",
+        "メッセージが長すぎます。上限は {limit} バイトです。ファイルとして添付してください。入力した文は残ります。",
     ),
     "refused_empty": ("Write something first.", "请先输入内容。", "まず何か入力してください。"),
     "refused_conversation_full": (

@@ -42,6 +42,10 @@ class Tabs:
             elif tab.conversation_id != conversation_id:
                 tab.owner, tab.conversation_id, tab.max_shown = owner, conversation_id, self._shown_messages
 
+    def listens(self, tab_id: str) -> bool:
+        """Whether the tab has a stream open."""
+        return self._is_listening(tab_id)
+
     def leave(self, tab_id: str) -> None:
         """This tab was closed or reloaded."""
         with self._lock:

@@ -87,6 +87,25 @@ def test_files_are_attached_by_button_paste_and_drop_and_reach_the_model(
     expect(page.locator("#chatbot .act-file").nth(1)).to_be_focused()
 
 
+def test_a_long_text_that_is_pasted_becomes_a_file(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="yes", tokens_per_s=2000), context_length=1_000_000)
+    served.open(page)
+    paste = """(text) => {
+      const carried = new DataTransfer();
+      carried.setData("text/plain", text);
+      const told = { clipboardData: carried, bubbles: true, cancelable: true };
+      return document.querySelector("#box textarea").dispatchEvent(new ClipboardEvent("paste", told));
+    }"""
+    assert page.evaluate(paste, "a short one")  # the browser's own business
+    assert not page.evaluate(paste, "猫" * 300_000)  # more than a request of a page may bring
+    expect(names(page)).to_have_text(["pasted.txt"])
+    expect(page.locator("#box textarea")).to_have_value("")
+    page.fill("#box textarea", "What is it about?")
+    page.press("#box textarea", "Enter")
+    wait_until_answered(page)
+    assert "猫" * 300_000 in served.model.prompts[-1][-1].content
+
+
 def test_an_edited_question_keeps_its_files_and_a_file_alone_is_one(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(answer="yes", tokens_per_s=2000))
     served.open(page)

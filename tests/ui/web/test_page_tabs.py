@@ -145,6 +145,32 @@ def test_old_messages_are_shown_on_request(page: Any, serve: Callable[..., Serve
     expect(page.locator("#chatbot .act-earlier")).to_have_count(0)
 
 
+def test_a_page_that_was_idle_while_the_program_was_started_anew_is_known_again(browser: Any) -> None:
+    served = Served(Script(answer="one two", tokens_per_s=500))
+    context = browser.new_context()
+    try:
+        tab = context.new_page()
+        tab.add_init_script("const now = performance.now.bind(performance); performance.now = () => now() + 20000;")
+        served.open(tab)
+        tab.wait_for_timeout(1000)  # nothing is on its way any more
+        served.close()
+        served = Served(Script(answer=WORDS, tokens_per_s=50), port=served.port)
+        with tab.expect_file_chooser() as chooser:
+            tab.click("#attach")
+        chooser.value.set_files([{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"buy milk"}])
+        expect(tab.locator("#files .file-name")).to_have_text(["notes.txt"], timeout=15_000)
+        owner = tab.evaluate("localStorage.getItem('qwen-chat.owner')")
+        eventually(lambda: served.page.tabs.is_here(owner))
+        tab.wait_for_timeout(1000)
+        port = served.port
+        served.close()
+        served = Served(Script(answer="three four", tokens_per_s=500), port=port)
+        eventually(lambda: served.page.tabs.is_here(owner), timeout_s=30)
+    finally:
+        context.close()
+        served.close()
+
+
 def test_a_page_whose_program_was_started_anew_comes_back_with_what_was_typed(browser: Any) -> None:
     served = Served(Script(answer="one two", tokens_per_s=500))
     context = browser.new_context()
