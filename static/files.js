@@ -40,7 +40,7 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
       const answer = await fetch("attach", { method: "POST", headers, body });
       if (answer.ok) return (await answer.json()).files;
       if (tries === 3 || ![403, 429, 503].includes(answer.status)) throw new Error(answer.status);
-      if (answer.status === 403) attachAgain(); // this tab has been forgotten
+      if (answer.status === 403 && !tries) attachAgain(); // this tab has been forgotten
       await pause(1500);
     }
   }
@@ -80,7 +80,8 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
   document.addEventListener("paste", (event) => {
     const { files, types } = event.clipboardData || {};
     const text = event.clipboardData?.getData("text/plain") || "";
-    if (event.target === $("#box textarea") && !files?.length && event.target.value.length + text.length > MOST_TYPED) {
+    const isText = !files?.length || types.includes("text/html");
+    if (event.target === $("#box textarea") && isText && isLong(text, event.target)) {
       event.preventDefault();
       take([new File([text], "pasted.txt")]);
       return;
@@ -90,6 +91,11 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
     event.preventDefault();
     take(files);
   });
+  function isLong(text, { value, selectionStart, selectionEnd }) {
+    const length = value.length - (selectionEnd - selectionStart) + text.length;
+    const isEditing = document.body.dataset.editing === "yes"; // an answer has no files
+    return !isEditing && (text.length > MOST_TYPED || (length > MOST_TYPED && text.length > MOST_TYPED / 10));
+  }
   const bringsFiles = (event) => isChatting() && event.dataTransfer?.types.includes("Files");
   let depth = 0; // every element that is entered and left on the way says so
   function over(step) {

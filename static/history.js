@@ -9,12 +9,12 @@ const qwenHistory = ({ $, click, submit, wordOf, open, openNew, isShown, tellOth
   // Other tabs are told when the changed list is here: the server has it by then.
   let isChanging = false;
   function hasListed() {
-    if (isChanging) tellOthers();
+    if (!isChanging || $("#history-list .progress-text")) return; // Gradio waits for it
     isChanging = false;
+    tellOthers();
   }
   function change(action, id = "", text = "") {
-    isChanging = true;
-    submit("#do-history", { history_action: action, target_id: id, target_text: text });
+    submit("#do-history", { history_action: action, target_id: id, target_text: text }).then(() => (isChanging = true));
     if (action === "erase" || (action === "trash" && isShown(id))) openNew();
   }
   function showPlace(place) {

@@ -7,7 +7,9 @@
   const CONVERSATION = "qwen-chat.conversation";
   const DRAFT = "qwen-chat.draft";
   const TEXT = "qwen-chat.text";
+  const FILES = "qwen-chat.files"; // as files.js has it
   const LANGUAGE = "qwen-chat-language";
+  const LEFT = "left";
   const REFRESH_AFTER_MS = 20000;
   const $ = (selector) => document.querySelector(selector);
 
@@ -92,11 +94,12 @@
     files.change("edit", id);
     composer().focus();
   }
-  function endEditing(typedSince = "") {
+  function endEditing(rest = "") {
     fillBox($("#box-edited_id textarea"), "");
     document.body.dataset.editing = "no";
     files.change("cancel");
-    fillBox(composer(), setAside + typedSince);
+    fillBox(composer(), setAside + rest);
+    typedSince = composer().value;
     setAside = "";
   }
   function cancelEditing() {
@@ -131,7 +134,8 @@
   });
 
   channel?.addEventListener("message", (event) => {
-    if (event.data && event.data === read("sessionStorage", CONVERSATION)) attach();
+    if (event.data === LEFT) isLeaving = true;
+    else if (event.data && event.data === read("sessionStorage", CONVERSATION)) attach();
     else history.relist();
   });
 
@@ -196,6 +200,8 @@
 
   // An answer that has ended is read out once, and told in the title of a tab that nobody looks at.
   const TOLD_CHARS = 600;
+  const TURNING_MS = 1500; // turning to another conversation is no end of an answer
+  let turnedAt = 0;
   let title = "";
   function tellEnd() {
     const parts = [...document.querySelectorAll("#chatbot .bot-row .prose")].filter((part) => !part.querySelector(".foot"));
@@ -229,11 +235,12 @@
     else sendsWhenAttached = true;
   }
   function recover() {
+    if ($("#notice .progress-text")) return; // Gradio waits for what will be said
     const wasSent = sent !== null;
     if ($("#notice .notice")) sent = null; // refused
     if (!$("#notice .is-no_conversation") || Date.now() - recoveredAt < 5000) return;
     recoveredAt = Date.now();
-    sendsWhenAttached = wasSent;
+    sendsWhenAttached ||= wasSent;
     attachAgain();
   }
 
@@ -259,8 +266,8 @@
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
     }
     if (event.target.closest?.("#send")) {
-      sent = composer().value;
-      typedSince = "";
+      const text = composer().value;
+      if (sent === null || !text.startsWith(sent)) [sent, typedSince] = [text, ""]; // or the last one is still on its way
     }
     if (event.target.closest?.("#to-end")) scrolling.toEnd();
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
@@ -302,7 +309,7 @@
     cancelEditing();
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "no";
-    document.body.dataset.answering = "no"; // turning away is no end of an answer
+    turnedAt = Date.now();
     scrolling.stick(true);
     attach();
     history.uncover();
@@ -362,7 +369,7 @@
       } else {
         if (answering === "no") {
           dataset.stale = "yes"; // what was refused during that answer
-          if (dataset.answering === "yes") tellEnd();
+          if (dataset.answering === "yes" && Date.now() - turnedAt > TURNING_MS) tellEnd();
         }
         dataset.answering = answering;
       }
@@ -391,7 +398,8 @@
   function keep() {
     const [id, silentTab] = $("#attached").textContent.trim().split(" ");
     if (!/^[0-9a-f]{32}$/.test(id)) return;
-    if (silentTab && performance.now() > GRADIO_LISTENS_AFTER_MS) listen(silentTab);
+    const isListening = stream && stream.readyState !== EventSource.CLOSED;
+    if (silentTab && !isListening && performance.now() > GRADIO_LISTENS_AFTER_MS) listen(silentTab);
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "yes";
     history.relist();
@@ -403,14 +411,13 @@
   // By a stream that stays open the server knows that this tab is here. Gradio opens it once: after a sleep, or when the
   // program was started anew, this one takes its place, and comes back by itself.
   const GRADIO_LISTENS_AFTER_MS = 10000;
+  const LISTENS_AGAIN_MS = 5000;
   let stream = null;
   function listen(tab) {
-    let wasOpen = false;
-    stream?.close();
     stream = new EventSource(`gradio_api/heartbeat/${encodeURIComponent(tab)}`);
-    stream.addEventListener("open", () => {
-      if (wasOpen) attach(); // what the server knew of this tab ended with the stream
-      wasOpen = true;
+    stream.addEventListener("open", attach); // what the server knew of this tab ended with the stream before
+    stream.addEventListener("error", () => {
+      if (stream.readyState === EventSource.CLOSED) setTimeout(attach, LISTENS_AGAIN_MS); // it was refused
     });
   }
 
@@ -451,6 +458,7 @@
     box.addEventListener("input", measureSoon);
     box.addEventListener("input", (event) => {
       if (event.isTrusted) typedSince = box.value;
+      isLeaving &&= !event.isTrusted;
     });
     history.begin(afterAPause(history.relist, 150));
     box.setAttribute("enterkeyhint", "send");
@@ -476,11 +484,15 @@
   document.addEventListener("submit", (event) => {
     if (!event.target.matches?.('form[action="/logout"]')) return;
     isLeaving = true; // who comes next may be somebody else
-    for (const key of [DRAFT, TEXT, CONVERSATION]) write("sessionStorage", key, "");
+    channel?.postMessage(LEFT);
   });
   const unsentBoxes = () => ({ [DRAFT]: composer(), [TEXT]: $("#draft textarea") });
   function saveUnsent() {
-    if (!composer() || isLeaving) return;
+    if (!composer()) return;
+    if (isLeaving) {
+      for (const key of [DRAFT, TEXT, CONVERSATION, FILES]) write("sessionStorage", key, "");
+      return;
+    }
     for (const [key, box] of Object.entries(unsentBoxes())) write("sessionStorage", key, box?.value || "");
     if (document.body.dataset.editing === "yes") write("sessionStorage", DRAFT, setAside);
   }

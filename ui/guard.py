@@ -253,7 +253,7 @@ class Guard:
         except TooMuch as refused:
             headers = [(b"retry-after", str(refused.retry_after_s).encode())]
             text = "Too many requests; try again later." if refused.status == 429 else "The server is busy; try again."
-            if kinds["is_page"]:
+            if kinds["is_page"] and refused.status == 503:
                 text, headers = _FULL, [*headers, (b"refresh", b"%d" % _FULL_AGAIN_S)]
             raise _Refusal(refused.status, text, headers) from None
 

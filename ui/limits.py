@@ -85,7 +85,7 @@ class Traffic:
         if is_stream:
             self._check_streams(client, session, self._limits.streams_per_client)
         if is_page:
-            self._check_streams(client, "", self._limits.streams_per_client * 3 // 4)
+            self._check_streams(client, None, self._limits.streams_per_client * 3 // 4)
         if is_upload:
             self._check_uploads(client)
         counted = [self._at_once] + [self._streams] * is_stream + [self._uploads] * is_upload
@@ -127,9 +127,9 @@ class Traffic:
         if sum(self._at_once.values()) >= self._limits.total_at_once:
             raise TooMuch(503, 5)
 
-    def _check_streams(self, client: str, session: str, most: int) -> None:
+    def _check_streams(self, client: str, session: str | None, most: int) -> None:
         limits = self._limits
-        if self._listening.get(session, 0) >= limits.streams_per_session:
+        if session is not None and self._listening.get(session, 0) >= limits.streams_per_session:
             raise TooMuch(503, 2)
         if client != LOCAL and self._streams.get(client, 0) >= most:
             raise TooMuch(503, 5)

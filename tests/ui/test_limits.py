@@ -94,6 +94,12 @@ def test_a_page_that_would_get_no_stream_is_refused_before_those_who_are_in_feel
             pass
 
 
+def test_streams_without_a_session_do_not_keep_others_from_the_page() -> None:
+    traffic = Traffic(TrafficLimits(streams_per_session=1), Clock())
+    with traffic.request("a", is_stream=True, session=""), traffic.request("b", is_page=True):
+        pass
+
+
 def test_no_more_clients_than_allowed_listen_and_this_machine_is_none_of_them() -> None:
     traffic = Traffic(TrafficLimits(clients=1), Clock())
     with traffic.request(LOCAL, is_stream=True, session="l"), traffic.request("a", is_stream=True, session="1"):

@@ -7,7 +7,7 @@ memory, and those that were not used for long give way. All methods may be calle
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ui.chat.attachment import MAX_CHARS, MAX_FILES, Attachment
@@ -74,15 +74,15 @@ class Drafts:
                 raise FileRefused("too_long", attachment.name, found=f"{num_chars:,}", limit=f"{MAX_CHARS:,}")
             draft.files = (*draft.files, DraftFile(attachment))
 
-    def put_before(self, owner: str, draft_id: str, attachments: Iterable[Attachment]) -> None:
-        """These files are in the draft, and after them what was there, as far as there is room."""
+    def put_before(self, owner: str, draft_id: str, attachments: Sequence[Attachment]) -> None:
+        """These files are in the draft, and after them what else was there, as far as there is room."""
         with self._lock:
             draft = self._find(owner, draft_id)
-            files = (*map(DraftFile, attachments), *draft.files)
-            draft.files = files[:MAX_FILES]
-            draft.refusals += [
-                FileRefused("too_many", one.attachment.name, limit=f"{MAX_FILES}") for one in files[MAX_FILES:]
-            ]
+            added = tuple(map(DraftFile, attachments))
+            others = [one for one in draft.files if one.attachment not in attachments]
+            draft.files = (*added, *others)[:MAX_FILES]
+            for one in (*added, *others)[MAX_FILES:]:
+                self._refuse(draft, FileRefused("too_many", one.attachment.name, limit=f"{MAX_FILES}"))
             self._tidy(owner, draft_id)
 
     def set_aside(self, owner: str, draft_id: str, attachments: Iterable[Attachment]) -> None:
@@ -110,9 +110,7 @@ class Drafts:
     def refuse(self, owner: str, draft_id: str, refused: FileRefused) -> None:
         """Remembers why a file is not there, until the composer has been told."""
         with self._lock:
-            refusals = self._find(owner, draft_id).refusals
-            refusals.append(refused)
-            del refusals[:-_MAX_REFUSALS]
+            self._refuse(self._find(owner, draft_id), refused)
 
     def take_refusals(self, owner: str, draft_id: str) -> list[FileRefused]:
         """What has been refused since this was asked last."""
@@ -138,6 +136,11 @@ class Drafts:
         for one in [*own[:-_MAX_DRAFTS_PER_OWNER], *list(self._drafts)[:-_MAX_DRAFTS]]:
             self._drafts.pop(one, None)
         return draft
+
+    @staticmethod
+    def _refuse(draft: _Draft, refused: FileRefused) -> None:
+        draft.refusals.append(refused)
+        del draft.refusals[:-_MAX_REFUSALS]
 
     def _tidy(self, owner: str, draft_id: str) -> None:
         draft = self._drafts[(owner, draft_id)]

@@ -112,11 +112,13 @@ class FileHandlers:
         elif action == "lost":
             for name in str(target).split("\n")[:10]:
                 self.drafts.refuse(view.owner, draft_id, FileRefused("lost", clean_name(name)))
-        refusals = self.drafts.take_refusals(view.owner, draft_id)
-        told = "\n".join(file_text(language, one) for one in refusals)
-        return self.chips(language, view.owner, draft_id), fill(
-            "notice", reason="file", text=told
-        ) if told else gr.skip()
+        return self.chips(language, view.owner, draft_id), self.told(language, view.owner, draft_id) or gr.skip()
+
+    def told(self, language: Language, owner: str, draft_id: str) -> Fragment | str:
+        """Why files are not in the draft, once, as a notice; "" if all are."""
+        refusals = self.drafts.take_refusals(owner, draft_id)
+        text = "\n".join(file_text(language, one) for one in refusals)
+        return fill("notice", reason="file", text=text) if text else ""
 
     def open(self, request: gr.Request, target: Any, draft: Any, view: View | None) -> Fragment | str:
         """A window with a file's text: one of the draft by its id, or one of a message by the message's and its place.

@@ -213,7 +213,8 @@ class Handlers:
             if action == "take-back":
                 question, files = self._take_back(conversation, clean(text), draft, request)
                 undo = gr.update(visible=conversation.can_bring_back)
-                return nothing, nothing, undo, _NO_NOTICE, question, files, nothing
+                told = self._files.told(request_language(request), conversation.owner, read_draft(draft)[0])
+                return nothing, nothing, undo, told or _NO_NOTICE, question, files, nothing
             if action == "again":
                 self._answers.regenerate(conversation, message_id)
             elif action == "continue":
@@ -312,7 +313,8 @@ class Handlers:
             return gr.skip(), gr.skip()
         conversation.put_away(question.parent_id)
         draft_id = read_draft(draft)[0]
-        asked = "\n\n".join(part for part in (question.text, text) if part.strip())
+        is_there = text.startswith(question.text)  # taken back before, and brought back
+        asked = text if is_there else "\n\n".join(part for part in (question.text, text) if part.strip())
         if not draft_id:
             return asked, gr.skip()
         self._files.drafts.put_before(conversation.owner, draft_id, question.attachments)

@@ -119,6 +119,7 @@ def test_a_draft_belongs_to_its_owner_and_takes_so_many_files() -> None:
     drafts.remove(ALICE, TAB, first.id)
     assert first not in drafts.files(ALICE, TAB)
     drafts.put_before(ALICE, TAB, [PDF, PDF])
+    drafts.put_before(ALICE, TAB, [PDF, PDF])
     assert drafts.attachments(ALICE, TAB) == (PDF, PDF, *[CSV] * (MAX_FILES - 2))
     assert [(one.reason, one.name) for one in drafts.take_refusals(ALICE, TAB)] == [("too_many", CSV.name)]
     drafts.forget(ALICE)

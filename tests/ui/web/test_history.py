@@ -199,6 +199,9 @@ def test_the_buttons_of_a_message(desk: Desk) -> None:
     desk.handlers.undo_clear(view)
     *_rest, box, _files, _shown = act("take-back", "", "typed since")
     assert box == "second\n\ntyped since"
+    desk.handlers.undo_clear(view)
+    *_rest, box, _files, _shown = act("take-back", "", box)
+    assert box == "second\n\ntyped since"
     assert [one.text for one in conversation.path()] == ["first", "yes"]
     desk.handlers.undo_clear(view)
     assert len(conversation.path()) == 4
