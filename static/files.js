@@ -126,6 +126,7 @@ const qwenFiles = ({ $, submit, fillBox, pause, read, write, newId, owner, measu
       look();
     },
     change,
+    forget: () => write("sessionStorage", DRAFT_ID, ""),
     close,
     open,
     any: () => document.body.dataset.files === "yes" || numOnTheirWay > 0,

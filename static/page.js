@@ -7,7 +7,6 @@
   const CONVERSATION = "qwen-chat.conversation";
   const DRAFT = "qwen-chat.draft";
   const TEXT = "qwen-chat.text";
-  const FILES = "qwen-chat.files"; // as files.js has it
   const LANGUAGE = "qwen-chat-language";
   const LEFT = "left";
   const REFRESH_AFTER_MS = 20000;
@@ -490,7 +489,8 @@
   function saveUnsent() {
     if (!composer()) return;
     if (isLeaving) {
-      for (const key of [DRAFT, TEXT, CONVERSATION, FILES]) write("sessionStorage", key, "");
+      for (const key of [DRAFT, TEXT, CONVERSATION]) write("sessionStorage", key, "");
+      files.forget();
       return;
     }
     for (const [key, box] of Object.entries(unsentBoxes())) write("sessionStorage", key, box?.value || "");

@@ -207,9 +207,10 @@ class Handlers:
             self._keep(conversation, settings)
             if action == "branch":
                 copied = self._conversations.branch(conversation, message_id)
-                shown, _space, model = str(next(iter(settings), "")).partition(" ")
-                shown = f"{copied.id} {model}" if shown == conversation.id else nothing  # it has the same settings
-                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing, shown
+                shown = str(next(iter(settings), ""))
+                is_shown = conversation.id in shown
+                filled_for = shown.replace(conversation.id, copied.id) if is_shown else nothing  # has the same settings
+                return *self._entered(copied, request), _NO_NOTICE, nothing, nothing, filled_for
             if action == "take-back":
                 question, files = self._take_back(conversation, clean(text), draft, request)
                 undo = gr.update(visible=conversation.can_bring_back)

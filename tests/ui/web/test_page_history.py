@@ -78,6 +78,7 @@ def test_a_name_is_typed_without_opening_its_conversation_and_other_tabs_hear_of
     new_conversation(page)
     talk(page, served, "fish")
     expect(other.locator("#history .entry")).to_have_count(2)
+    expect(page.locator("#history .entry")).to_have_count(2)
     entry(page, "whales").hover()
     entry(page, "whales").locator(".tool-rename").click()
     page.locator(".entry-name").click()
