@@ -95,21 +95,23 @@ def attend(
     parts = []
     at = 0
     for segment in step.segments:
-        new = slice(at, at + segment.length)
-        kv = segment.slot.write(module.layer_idx, added[:, :, new], segment.start)  # type: ignore[arg-type]
-        kv = kv[:, :, first_key(segment, sliding_window) :]
+        new = (at, segment.length)
+        kv = segment.slot.write(module.layer_idx, added.narrow(2, *new), segment.start)  # type: ignore[arg-type]
+        if sliding_window:
+            kv = kv[:, :, first_key(segment, sliding_window) :]
+        keys, values = kv.chunk(2)
         if segment.length == 1:
             # Query heads that share a key head stand where tokens would: the keys need not be repeated.
-            part = functional.scaled_dot_product_attention(grouped[None, :, :, at], kv[:1], kv[1:], scale=scaling)
-            parts.append(part.reshape(1, num_heads, -1))
+            part = functional.scaled_dot_product_attention(grouped[None, :, :, at], keys, values, scale=scaling)
+            parts.append(part.reshape(1, num_heads, head_dim))
         else:
             mask = step.mask(segment, sliding_window, query)
-            if product_is_quicker(grouped[:, :, new], kv):
+            if product_is_quicker(grouped.narrow(2, *new), kv):
                 num_seen_by_all = 0 if sliding_window else segment.start
-                parts.append(attend_by_products(grouped[:, :, new], kv, mask[:, num_seen_by_all:], scaling))
+                parts.append(attend_by_products(grouped.narrow(2, *new), kv, mask[:, num_seen_by_all:], scaling))
             else:
                 part = functional.scaled_dot_product_attention(
-                    query[:, :, new], kv[:1], kv[1:], attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
+                    query.narrow(2, *new), keys, values, attn_mask=mask, scale=scaling, enable_gqa=num_heads != kv_heads
                 )
                 parts.append(part[0].transpose(0, 1))
         at += segment.length

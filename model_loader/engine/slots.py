@@ -51,9 +51,9 @@ class Slot:
         if kv is None:
             kv = added.new_empty((2, added.shape[1], self.capacity, added.shape[3]))
             self.layers[layer] = kv
-        end = start + added.shape[2]
-        kv[:, :, start:end] = added
-        return kv[:, :, :end]
+        num_added = added.shape[2]
+        kv.narrow(2, start, num_added).copy_(added)
+        return kv.narrow(2, 0, start + num_added)
 
     def grow(self, capacity: int) -> None:
         """Makes room for more tokens."""

@@ -30,7 +30,8 @@ class BytesOfRows(NamedTuple):
     """Rows of activations, cut.
 
     Attributes:
-        bytes: `(rows + finer rows, width)` in uint8: all high bytes, then the low ones of the finer rows.
+        bytes: `(rows + finer rows, width)` in uint8: all high bytes, then the low ones of the finer rows; where all
+            are finer the low bytes come first, as they lie in memory.
         units: `(rows, 1)` in float32.
         finer: which rows have low bytes, `(finer rows,)`; None for all.
     """
@@ -41,9 +42,10 @@ class BytesOfRows(NamedTuple):
 
     def join(self, products: torch.Tensor) -> torch.Tensor:
         """The rows' products, `(rows, channels)`, from those of the bytes in float32, which are overwritten."""
-        high, low = products.tensor_split([len(self.units)])
         if self.finer is None:
+            low, high = products.chunk(2)
             return low.add_(high, alpha=256).mul_(self.units)
+        high, low = products.tensor_split([len(self.units)])
         high.mul_(self.units * 256)
         return high.index_add_(0, self.finer, low.mul_(self.units[self.finer])) if len(low) else high
 
@@ -62,13 +64,11 @@ def cut_one(row: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 def cut_into_bytes(rows: torch.Tensor) -> BytesOfRows:
     """Cuts rows, `(rows, width)` in any floating point format, all of them finely."""
-    numbers = rows.to(torch.float32, copy=True)
+    numbers = rows.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     units = _units(numbers)
-    numbers = numbers.mul_(1 / units).add_(_ZERO).view(torch.int32)
-    cut = torch.empty(2, *rows.shape, dtype=torch.uint8)
-    cut[1].copy_(numbers)
-    cut[0].copy_(numbers.bitwise_right_shift_(8))
-    return BytesOfRows(cut.view(-1, rows.shape[1]), units, None)
+    numbers.mul_(1 / units).add_(_ZERO)
+    cut = numbers.view(torch.uint8).as_strided((2, *rows.shape), (1, 4 * rows.shape[1], 4))
+    return BytesOfRows(cut.reshape(-1, rows.shape[1]), units, None)
 
 
 def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
@@ -93,7 +93,7 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
         return cut_into_bytes(rows)
     finer = shares.topk(num_finer).indices
     if num_finer:
-        high[finer], low = cut_into_bytes(rows[finer]).bytes.chunk(2)
+        low, high[finer] = cut_into_bytes(rows[finer]).bytes.chunk(2)
         high = torch.cat([high, low])
     return BytesOfRows(high, units, finer)
 

@@ -37,7 +37,7 @@ def fuse(model: transformers.PreTrainedModel) -> None:
             _pack(layers[index])
         base.rotary_emb.register_forward_hook(_sign_sines)
         layers[-1].is_last = True
-        model.register_forward_pre_hook(_tell_layers_what_to_keep, with_kwargs=True)
+        model.register_forward_pre_hook(_tell_layers, with_kwargs=True)
     _pack(model)
 
 
@@ -63,8 +63,10 @@ class FusedDecoderLayer(nn.Module):
         self.gate_up_proj = _joined(layer.mlp.gate_proj, layer.mlp.up_proj)
         self.o_proj, self.down_proj = attention.o_proj, layer.mlp.down_proj
         self.act_fn = layer.mlp.act_fn
-        self.input_layernorm, self.post_attention_layernorm = layer.input_layernorm, layer.post_attention_layernorm
-        self.q_norm, self.k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+        self.input_layernorm = RmsNorm(layer.input_layernorm)
+        self.post_attention_layernorm = RmsNorm(layer.post_attention_layernorm)
+        self.q_norm: Any = RmsNorm(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.k_norm: Any = RmsNorm(attention.k_norm) if hasattr(attention, "k_norm") else None
 
     def forward(
         self,
@@ -73,6 +75,7 @@ class FusedDecoderLayer(nn.Module):
         past_key_values: transformers.Cache | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         tokens_to_keep: torch.Tensor | None = None,
+        attend: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """`(batch, length, hidden)` to the same shape; from the last layer only the tokens to keep come."""
@@ -80,16 +83,17 @@ class FusedDecoderLayer(nn.Module):
         batch, length, _ = hidden_states.shape
         heads = _product(self.qkv_proj, hidden_states, norm=self.input_layernorm)
         heads = heads.view(batch, length, -1, self.head_dim)
-        rotated, value = heads.split([self._num_heads + self._num_kv_heads, self._num_kv_heads], dim=2)
+        num_heads, num_kv_heads = self._num_heads, self._num_kv_heads
+        rotated = heads.narrow(2, 0, num_heads + num_kv_heads)
         if self.q_norm is not None:
-            query, key = rotated.split([self._num_heads, self._num_kv_heads], dim=2)
-            rotated = torch.cat([_normed(self.q_norm, query), _normed(self.k_norm, key)], dim=2)
+            query, key = rotated.narrow(2, 0, num_heads), rotated.narrow(2, num_heads, num_kv_heads)
+            rotated = torch.cat([self.q_norm(query), self.k_norm(key)], dim=2)
         rotated = _turned(rotated, *position_embeddings).transpose(1, 2)
-        query, key = rotated.split([self._num_heads, self._num_kv_heads], dim=1)
-        value = value.transpose(1, 2)
+        query, key = rotated.narrow(1, 0, num_heads), rotated.narrow(1, num_heads, num_kv_heads)
+        value = heads.narrow(2, num_heads + num_kv_heads, num_kv_heads).transpose(1, 2)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
-        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        attend = attend or ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
         mixed, _ = attend(
             self, query, key, value, attention_mask,
             dropout=0.0, scaling=self.scaling, sliding_window=self.sliding_window, **kwargs,
@@ -100,6 +104,31 @@ class FusedDecoderLayer(nn.Module):
         hidden_states = _product(self.o_proj, mixed, residual=hidden_states)
         gated = _gated_product(self.gate_up_proj, hidden_states, self.post_attention_layernorm, self.act_fn)
         return _product(self.down_proj, gated, residual=hidden_states)
+
+
+class RmsNorm(nn.Module):
+    """An RMS norm. On processors torch has nine operations for it but one for a layer norm, which is the same where the
+    mean is zero: that of the numbers and their negatives.
+
+    Attributes:
+        weight: `(width,)`.
+        variance_epsilon: what is added to the mean of the squares.
+        weight_twice: `(2 * width,)`; None where torch's own is quick.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight: torch.Tensor = norm.weight
+        self.variance_epsilon: float = norm.variance_epsilon
+        self.weight_twice = nn.Buffer(self.weight.detach().repeat(2)) if self.weight.is_cpu else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(..., width)` to the same shape."""
+        twice = self.weight_twice
+        if twice is None:
+            return functional.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
+        both = torch.cat([x, -x], dim=-1)
+        return functional.layer_norm(both, twice.shape, twice, None, self.variance_epsilon).narrow(-1, 0, x.shape[-1])
 
 
 class OneDnnLinear(nn.Module):
@@ -119,12 +148,14 @@ class OneDnnLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`."""
-        rows = x.reshape(-1, self.in_features)
-        num_rows = rows.shape[0]
-        if num_rows < _FEWEST_ROWS and self.out_features >= _LARGE_FEATURES:
-            rows = functional.pad(rows, (0, 0, 0, _FEWEST_ROWS - num_rows))
-        y = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
-        return cast(torch.Tensor, y[:num_rows].view(*x.shape[:-1], self.out_features))
+        num_rows = x.numel() // self.in_features
+        if num_rows >= _FEWEST_ROWS or self.out_features < _LARGE_FEATURES:
+            return self._multiply(x)
+        rows = functional.pad(x.reshape(-1, self.in_features), (0, 0, 0, _FEWEST_ROWS - num_rows))
+        return self._multiply(rows)[:num_rows].view(*x.shape[:-1], self.out_features)
+
+    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], ""))
 
 
 class SideBySide(nn.Module):
@@ -177,17 +208,13 @@ def _can_pack(weight: torch.Tensor) -> bool:
     return packs_weights(weight.device.type) and weight.dtype in (torch.float32, torch.bfloat16)
 
 
-def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
-
-
 def _product(
     layer: nn.Module, x: torch.Tensor, *, norm: Any = None, residual: torch.Tensor | None = None
 ) -> torch.Tensor:
     """`layer(norm(x)) + residual`, of which each is left out where it is None."""
     y = _row_product(layer, x, norm, residual, is_gated=False)
     if y is None:
-        y = cast(torch.Tensor, layer(x if norm is None else _normed(norm, x)))
+        y = cast(torch.Tensor, layer(x if norm is None else norm(x)))
         y = y if residual is None else residual + y
     return y
 
@@ -195,7 +222,7 @@ def _product(
 def _gated_product(layer: nn.Module, x: torch.Tensor, norm: Any, activation: nn.Module) -> torch.Tensor:
     """The two halves of `layer(norm(x))` multiplied, the first one after its activation."""
     y = _row_product(layer, x, norm, None, is_gated=True) if isinstance(activation, SiLUActivation) else None
-    return _gated(activation, layer(_normed(norm, x))) if y is None else y
+    return _gated(activation, layer(norm(x))) if y is None else y
 
 
 def _row_product(
@@ -221,32 +248,38 @@ def _turned(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) ->
     """Rotates `(batch, length, heads, head_dim)` by its positions."""
     if heads.shape[0] == 1 and gpu_kernels.are_available(heads.device):
         return gpu_kernels.rotated(heads, cos, signed_sin)
-    turned = heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sin.unsqueeze(2)
-    return torch.addcmul(turned, heads, cos.unsqueeze(2))
+    turned = heads.roll(heads.shape[-1] // 2, dims=-1).mul_(signed_sin)
+    return torch.addcmul(turned, heads, cos)
 
 
 def _gated(activation: nn.Module, gate_up: torch.Tensor) -> torch.Tensor:
     if isinstance(activation, SiLUActivation) and gpu_kernels.are_available(gate_up.device):
         return gpu_kernels.gated(gate_up)
-    gate, up = gate_up.chunk(2, dim=-1)
-    return cast(torch.Tensor, activation(gate) * up)
+    width = gate_up.shape[-1] // 2
+    return cast(torch.Tensor, activation(gate_up.narrow(-1, 0, width)).mul_(gate_up.narrow(-1, width, width)))
 
 
-def _tell_layers_what_to_keep(
+def _tell_layers(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Where places of the wanted logits are given, the other tokens are dropped inside the last layer, once those can
-    attend to them."""
+    attend to them. And all layers get the attention function, which takes as long to look up as to turn the heads."""
+    name = cast(transformers.PreTrainedModel, model).config._attn_implementation
+    kwargs = {**kwargs, "attend": ALL_ATTENTION_FUNCTIONS[name]}
     kept = kwargs.get("logits_to_keep")
     if isinstance(kept, torch.Tensor) and kept.ndim == 1:
-        kwargs = {**kwargs, "logits_to_keep": 0, "tokens_to_keep": kept}
+        kwargs |= {"logits_to_keep": 0, "tokens_to_keep": kept}
     return args, kwargs
 
 
 def _sign_sines(
     module: nn.Module, args: Any, embeddings: tuple[torch.Tensor, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negates the first half of the sines, once for all layers: turning a vector is then a roll and a product."""
+    """Negates the first half of the sines, once for all layers: turning a vector is then a roll and a product.
+
+    Returns:
+        Cosines and sines, `(..., length, 1, head_dim)`: the same for all heads.
+    """
     cos, sin = embeddings
     half = sin.shape[-1] // 2
-    return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    return cos.unsqueeze(-2), torch.cat([-sin[..., :half], sin[..., half:]], dim=-1).unsqueeze(-2)

@@ -57,7 +57,7 @@ def gated(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def rotated(heads: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
-    """Heads `(1, length, heads, head_dim)` turned by their positions; cos and sin are `(1, length, head_dim)`."""
+    """Heads `(1, length, heads, head_dim)` turned by cos and sin, `(1, length, 1, head_dim)`."""
     _, length, num_heads, head_dim = heads.shape
     output = heads.new_empty(heads.shape)
     _rotate[(length, num_heads)](

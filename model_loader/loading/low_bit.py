@@ -75,19 +75,20 @@ class Int4Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`, in the dtype of `x`."""
-        rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
+        y = self._multiply(_cast(x.reshape(-1, self.in_features), torch.bfloat16).contiguous())
+        return _finished(y, self.bias, self.out_features, like=x)
+
+    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        packed, numbers = self.packed, self.scales_and_zeros
         if not self.has_kernel:
-            y = rows @ self.dequantize().to(rows.dtype).T
-        elif self.is_in_words:
-            y = gpu_int4.product(rows, self.packed, self.scales_and_zeros, self.group_size)
-        elif rows.device.type == "cpu" and rows.shape[0] >= _MANY_ROWS and self._unpacks_to_bytes:
-            y = self._product_of_bytes(rows)
-        elif rows.device.type == "cpu":
-            y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales_and_zeros)
-        else:
-            y = torch.ops.aten._weight_int4pack_mm(rows, self.packed, self.group_size, self.scales_and_zeros)
-        y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+            return rows @ self.dequantize().to(rows.dtype).T
+        if self.is_in_words:
+            return gpu_int4.product(rows, packed, numbers, self.group_size)
+        if not rows.is_cpu:
+            return torch.ops.aten._weight_int4pack_mm(rows, packed, self.group_size, numbers)
+        if rows.shape[0] >= _MANY_ROWS and self._unpacks_to_bytes:
+            return self._product_of_bytes(rows)
+        return torch.ops.aten._weight_int4pack_mm_for_cpu.default(rows, packed, self.group_size, numbers)
 
     def extend(self, other: "Int4Linear") -> bool:
         """Puts another layer's output channels behind one's own; False where their kernels do not allow it."""
@@ -216,8 +217,7 @@ class Int8Linear(nn.Module):
             y = gpu_products.int8_product(rows, self.q, self.scales)
         else:
             y = (rows @ self.q.to(rows.dtype).T) * self.scales
-        y = y[:, : self.out_features].reshape(*x.shape[:-1], self.out_features).to(x.dtype)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return _finished(y, self.bias, self.out_features, like=x)
 
     def extend(self, other: "Int8Linear") -> bool:
         """Puts another layer's output channels behind one's own; False where padding stands between them."""
@@ -264,6 +264,19 @@ class Int8Linear(nn.Module):
                 None, 1.0, 0, torch.float32, "none", [], "",
             ),
         )  # fmt: skip
+
+
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`x.to(dtype)`, without asking torch where there is nothing to do: a hundred products of a step come by here."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def _finished(y: torch.Tensor, bias: torch.Tensor | None, out_features: int, like: torch.Tensor) -> torch.Tensor:
+    """A product `(rows, out_features and padding)` without the padding and with the bias, as its input is."""
+    if y.shape[1] != out_features:
+        y = y[:, :out_features]
+    y = _cast(y, like.dtype).reshape(*like.shape[:-1], out_features)
+    return y if bias is None else y + _cast(bias, y.dtype)
 
 
 def _low_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

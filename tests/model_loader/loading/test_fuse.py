@@ -6,8 +6,10 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from torch.nn import functional
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from model_loader.loading.fuse import FusedDecoderLayer, OneDnnLinear, SideBySide, _joined, fuse, packs_weights
+from model_loader.loading.fuse import FusedDecoderLayer, OneDnnLinear, RmsNorm, SideBySide, _joined, fuse, packs_weights
 from model_loader.loading.low_bit import Int4Linear, Int8Linear, has_int8_kernel, round_to_int4
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
@@ -33,6 +35,22 @@ def test_a_fused_model_gives_the_same_logits_and_generates_the_same(tmp_path: Pa
     assert torch.allclose(logits_of(fused), logits_of(plain), atol=1e-4, rtol=1e-4)
     greedy = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     assert torch.equal(fused.generate(IDS, **greedy), plain.generate(IDS, **greedy))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("shape", [(1, 1, 896), (1, 50, 896), (2, 3, 4, 64)])
+def test_the_norm_is_that_of_the_formula(shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
+    torch.manual_seed(0)
+    norm = Qwen2RMSNorm(shape[-1], eps=1e-6).to(dtype)
+    norm.weight.data.uniform_(0.5, 1.5)
+    x = 3 * torch.randn(shape).to(dtype) + 1
+    x[..., 5] = 3e4  # channels like that are in every trained model
+    x[0, 0] = 0
+    found = RmsNorm(norm)(x)
+    expected = functional.rms_norm(x.double(), shape[-1:], norm.weight.double(), 1e-6)
+    assert found.dtype == dtype
+    usual = expected.abs().median()  # of the other channels
+    assert ((found - expected).abs() <= most * expected.abs() + 1e-4 * usual).all()
 
 
 @torch.inference_mode()

@@ -176,7 +176,7 @@ def test_a_piece_of_one_token_is_told_from_an_answer(loaded: LoadedModel) -> Non
         (token,) = runner.sample([wanted[-1]], [Sampler(request)], looks_ahead=False)
         found.append((wanted, token))
         runner.close()
-    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-4)
     assert found[0][1] == found[1][1] == int(found[0][0].argmax())
 
 
