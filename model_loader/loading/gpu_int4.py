@@ -27,6 +27,8 @@ _WORDS, _DIGITS = 16, 8
 _GROUPS_TO_CUT = 8
 _ROW_COLUMNS, _ROW_WORDS = 4, 128
 """What a warp multiplies at once: each thread four words of all the columns, so that it gets the activations alone."""
+_ENOUGH_WARPS, _MOST_WARPS = 2048, 4
+"""So many have enough weights on their way to keep the memory busy; where there are fewer, several share columns."""
 
 
 def pack(q: torch.Tensor) -> torch.Tensor:
@@ -65,11 +67,15 @@ def rows_product(
         x, norm, cut, cut.view(torch.float32), epsilon, num_words,
         PARTS=num_parts, HAS_NORM=norm is not None, GROUPS=_GROUPS_TO_CUT, num_warps=4, **overlap(x.device),
     )  # fmt: skip
-    _multiply_rows[(num_rows, triton.cdiv(out_features, _ROW_COLUMNS))](
+    programs = triton.cdiv(out_features, _ROW_COLUMNS)
+    warps = 1
+    if programs < _ENOUGH_WARPS:
+        warps = min(_MOST_WARPS, triton.next_power_of_2(triton.cdiv(num_words, _ROW_WORDS)))
+    _multiply_rows[(num_rows, programs)](
         cut, cut.view(torch.float32), packed, scales_and_zeros.view(torch.int32), bias, residual, output,
         out_features, num_words, GROUP=group_size, PARTS=num_parts, HAS_BIAS=bias is not None,
-        HAS_RESIDUAL=residual is not None, IS_GATED=is_gated, COLUMNS=_ROW_COLUMNS, WORDS=_ROW_WORDS, num_warps=1,
-        **overlap(x.device),
+        HAS_RESIDUAL=residual is not None, IS_GATED=is_gated, COLUMNS=_ROW_COLUMNS, WORDS=warps * _ROW_WORDS,
+        num_warps=warps, **overlap(x.device),
     )  # fmt: skip
     return output
 
@@ -104,9 +110,8 @@ if triton is not None:
         return ((bits & 0xF0000) | 0x43000000).to(tl.float32, bitcast=True)
 
     @triton.jit
-    def _scale_and_zero(numbers, at, is_in, EIGHT: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _scale_and_zero(pair, EIGHT: tl.constexpr):  # type: ignore[no-untyped-def]
         """Of pairs of bfloat16 in one word, in float32; `EIGHT` is what digit 8 is computed with, which means zero."""
-        pair = tl.load(numbers + at, is_in, 0)
         scale = (pair << 16).to(tl.float32, bitcast=True)
         return scale, (pair & -65536).to(tl.float32, bitcast=True) - EIGHT * scale
 
@@ -211,9 +216,14 @@ if triton is not None:
             num_columns = out_features * 2
         total = tl.zeros((COLUMNS, WORDS), tl.float32)
         others = tl.zeros((COLUMNS, WORDS), tl.float32)
-        words = tl.load(source, word < num_words, 0)
+        # Weights and the first part of their scales are asked for a round early, at first before waiting.
+        is_in = word < num_words
+        words = tl.load(source, is_in, 0)
+        number = numbers + word // 16 * 128 // GROUP * num_columns + rows
+        pair = tl.load(number, is_in, 0)
         if IS_GATED:
-            other_words = tl.load(others_source, word < num_words, 0)
+            other_words = tl.load(others_source, is_in, 0)
+            other_pair = tl.load(number + out_features, is_in, 0)
         if OVERLAPS:
             gdc_launch_dependents()
             gdc_wait()
@@ -227,19 +237,26 @@ if triton is not None:
             unit = tl.load(cut_floats + 4 * num_words + at, is_in, 0.0)
             for part in tl.static_range(PARTS):
                 sums = tl.load(cut_floats + (5 + part) * num_words + at, is_in, 0.0)
-                number = (at // 16 * 128 + part * (128 // PARTS)) // GROUP * num_columns + rows
-                scale, zero = _scale_and_zero(numbers, number, is_in, 8)
+                if part > 0:
+                    number = numbers + (at // 16 * 128 + part * (128 // PARTS)) // GROUP * num_columns + rows
+                    pair = tl.load(number, is_in, 0)
+                    if IS_GATED:
+                        other_pair = tl.load(number + out_features, is_in, 0)
+                scale, zero = _scale_and_zero(pair, 8)
                 total += (
                     _products(words, part, PARTS, even_high, odd_high, even_low, odd_low, unit) * scale + zero * sums
                 )
                 if IS_GATED:
-                    scale, zero = _scale_and_zero(numbers, number + out_features, is_in, 8)
+                    scale, zero = _scale_and_zero(other_pair, 8)
                     product = _products(other_words, part, PARTS, even_high, odd_high, even_low, odd_low, unit)
                     others += product * scale + zero * sums
             is_next = word < num_words - start - WORDS
             words = tl.load(source + start + WORDS, is_next, 0)
+            number = numbers + (at + WORDS) // 16 * 128 // GROUP * num_columns + rows
+            pair = tl.load(number, is_next, 0)
             if IS_GATED:
                 other_words = tl.load(others_source + start + WORDS, is_next, 0)
+                other_pair = tl.load(number + out_features, is_next, 0)
         y, z = tl.sum(total, 1), tl.sum(others, 1)
         finish(y, z, bias, residual, output, columns, out_features, HAS_BIAS, HAS_RESIDUAL, IS_GATED)
 
@@ -259,7 +276,7 @@ if triton is not None:
             words = tl.load(source + group * 16)
             for first in tl.static_range(0, 8, PLACES):
                 at = (group * 128 + first * 16) // GROUP * out_features + columns
-                scale, zero = _scale_and_zero(numbers, at, is_column, 136)
+                scale, zero = _scale_and_zero(tl.load(numbers + at, is_column, 0), 136)
                 for p in tl.static_range(PLACES):
                     block = _digit(words, first + p) * scale[None, :] + zero[None, :]
                     channel = group * 128 + (first + p) * 16 + word
@@ -280,7 +297,7 @@ if triton is not None:
         words = tl.load(packed + columns[:, None] * num_words + group * 16 + word, is_column, 0)
         for first in tl.static_range(0, 8, PLACES):
             at = (group * 128 + first * 16) // GROUP * out_features + columns[:, None]
-            scale, zero = _scale_and_zero(numbers, at, is_column, 136)
+            scale, zero = _scale_and_zero(tl.load(numbers + at, is_column, 0), 136)
             for p in tl.static_range(PLACES):
                 block = _digit(words, first + p) * scale + zero
                 target = weight + columns[:, None] * (num_words * 8) + group * 128 + (first + p) * 16 + word
