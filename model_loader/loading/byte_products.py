@@ -30,8 +30,7 @@ class BytesOfRows(NamedTuple):
     """Rows of activations, cut.
 
     Attributes:
-        bytes: `(rows + finer rows, width)` in uint8: all high bytes, then the low ones of the finer rows; where all
-            are finer the low bytes come first, as they lie in memory.
+        bytes: `(finer rows + rows, width)` in uint8: the low bytes of the finer rows, then all high ones.
         units: `(rows, 1)` in float32.
         finer: which rows have low bytes, `(finer rows,)`; None for all.
     """
@@ -42,10 +41,9 @@ class BytesOfRows(NamedTuple):
 
     def join(self, products: torch.Tensor) -> torch.Tensor:
         """The rows' products, `(rows, channels)`, from those of the bytes in float32, which are overwritten."""
+        low, high = products.tensor_split([len(products) - len(self.units)])
         if self.finer is None:
-            low, high = products.chunk(2)
             return low.add_(high, alpha=256).mul_(self.units)
-        high, low = products.tensor_split([len(self.units)])
         high.mul_(self.units * 256)
         return high.index_add_(0, self.finer, low.mul_(self.units[self.finer])) if len(low) else high
 
@@ -94,7 +92,7 @@ def cut_many(rows: torch.Tensor, max_error: float) -> BytesOfRows:
     finer = shares.topk(num_finer).indices
     if num_finer:
         low, high[finer] = cut_into_bytes(rows[finer]).bytes.chunk(2)
-        high = torch.cat([high, low])
+        high = torch.cat([low, high])
     return BytesOfRows(high, units, finer)
 
 

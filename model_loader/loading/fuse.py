@@ -35,6 +35,7 @@ def fuse(model: transformers.PreTrainedModel) -> None:
         for index in range(len(layers)):
             layers[index] = FusedDecoderLayer(layers[index])
             _pack(layers[index])
+        base.norm = RmsNorm(base.norm)
         base.rotary_emb.register_forward_hook(_sign_sines)
         layers[-1].is_last = True
         model.register_forward_pre_hook(_tell_layers, with_kwargs=True)
@@ -108,7 +109,7 @@ class FusedDecoderLayer(nn.Module):
 
 class RmsNorm(nn.Module):
     """An RMS norm. On processors torch has nine operations for it but one for a layer norm, which is the same where the
-    mean is zero: that of the numbers and their negatives.
+    mean is zero, that of the numbers and their negatives, up to float32's rounding.
 
     Attributes:
         weight: `(width,)`.
@@ -123,7 +124,7 @@ class RmsNorm(nn.Module):
         self.weight_twice = nn.Buffer(self.weight.detach().repeat(2)) if self.weight.is_cpu else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`(..., width)` to the same shape."""
+        """`(..., width)` to the same shape; on a processor a view whose rows do not follow one another."""
         twice = self.weight_twice
         if twice is None:
             return functional.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)

@@ -34,7 +34,7 @@ def are_available(device: torch.device) -> bool:
     try:
         found = gated(torch.tensor([[2.0, 3.0]], device=device))
         ones = torch.ones(1, 1, 1, 32, device=device, dtype=torch.bfloat16)
-        rotated(ones, ones[0], ones[0])  # it overlaps, where the device can
+        rotated(ones, ones, ones)  # it overlaps, where the device can
     except Exception as error:  # no compiler, an old driver: whatever it is, torch's own operations do it too
         logger.info("No Triton kernels on %s: %r", device, error)
         return False
