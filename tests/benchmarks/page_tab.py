@@ -57,7 +57,7 @@ class Tab:
         """Begins the heartbeat and finds its conversation, or a new one."""
         self._heartbeat = asyncio.create_task(self._beat())
         data = await self.call("Handlers.attach", [self.owner, conversation_id])
-        self.conversation_id = data[1]
+        self.conversation_id = data[1].split()[0]  # behind it the tab's name, where the heartbeat came later
 
     async def close(self) -> None:
         """Hangs up, as a browser does whose tab is closed."""
