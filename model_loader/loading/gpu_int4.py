@@ -195,6 +195,15 @@ if triton is not None:
         return ((high << 8) + low).to(tl.float32) * unit
 
     @triton.jit
+    def _fetched(  # type: ignore[no-untyped-def]
+        packed, numbers, rows, at, num_words, num_columns, GROUP: tl.constexpr
+    ):
+        """Words of each row, and pairs of scale and zero of their first channels; zeros beyond the row's end."""
+        is_in = at < num_words
+        pairs = tl.load(numbers + at // 16 * 128 // GROUP * num_columns + rows, is_in, 0)
+        return tl.load(packed + rows * num_words + at, is_in, 0), pairs
+
+    @triton.jit
     def _multiply_rows(  # type: ignore[no-untyped-def]
         cut, cut_floats, packed, numbers, bias, residual, output, out_features, num_words,
         GROUP: tl.constexpr, PARTS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
@@ -209,27 +218,20 @@ if triton is not None:
         columns = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
         rows = tl.where(columns < out_features, columns, 0)[:, None]
         word = tl.arange(0, WORDS)[None, :]
-        source = packed + rows * num_words + word
-        others_source = source + out_features.to(tl.int64) * num_words
-        num_columns = out_features
-        if IS_GATED:
-            num_columns = out_features * 2
+        num_columns = out_features * 2 if IS_GATED else out_features
         total = tl.zeros((COLUMNS, WORDS), tl.float32)
         others = tl.zeros((COLUMNS, WORDS), tl.float32)
         # Weights and the first part of their scales are asked for a round early, at first before waiting.
-        is_in = word < num_words
-        words = tl.load(source, is_in, 0)
-        number = numbers + word // 16 * 128 // GROUP * num_columns + rows
-        pair = tl.load(number, is_in, 0)
+        words, pair = _fetched(packed, numbers, rows, word, num_words, num_columns, GROUP)
         if IS_GATED:
-            other_words = tl.load(others_source, is_in, 0)
-            other_pair = tl.load(number + out_features, is_in, 0)
+            other_rows = rows + out_features
+            other_words, other_pair = _fetched(packed, numbers, other_rows, word, num_words, num_columns, GROUP)
         if OVERLAPS:
             gdc_launch_dependents()
             gdc_wait()
         for start in range(0, num_words, WORDS):
-            is_in = word < num_words - start
             at = start + word
+            is_in = at < num_words
             even_high = tl.load(cut + at, is_in, 0)
             odd_high = tl.load(cut + num_words + at, is_in, 0)
             even_low = tl.load(cut + 2 * num_words + at, is_in, 0)
@@ -243,20 +245,16 @@ if triton is not None:
                     if IS_GATED:
                         other_pair = tl.load(number + out_features, is_in, 0)
                 scale, zero = _scale_and_zero(pair, 8)
-                total += (
-                    _products(words, part, PARTS, even_high, odd_high, even_low, odd_low, unit) * scale + zero * sums
-                )
+                product = _products(words, part, PARTS, even_high, odd_high, even_low, odd_low, unit)
+                total += product * scale + zero * sums
                 if IS_GATED:
                     scale, zero = _scale_and_zero(other_pair, 8)
                     product = _products(other_words, part, PARTS, even_high, odd_high, even_low, odd_low, unit)
                     others += product * scale + zero * sums
-            is_next = word < num_words - start - WORDS
-            words = tl.load(source + start + WORDS, is_next, 0)
-            number = numbers + (at + WORDS) // 16 * 128 // GROUP * num_columns + rows
-            pair = tl.load(number, is_next, 0)
+            at += WORDS
+            words, pair = _fetched(packed, numbers, rows, at, num_words, num_columns, GROUP)
             if IS_GATED:
-                other_words = tl.load(others_source + start + WORDS, is_next, 0)
-                other_pair = tl.load(number + out_features, is_next, 0)
+                other_words, other_pair = _fetched(packed, numbers, other_rows, at, num_words, num_columns, GROUP)
         y, z = tl.sum(total, 1), tl.sum(others, 1)
         finish(y, z, bias, residual, output, columns, out_features, HAS_BIAS, HAS_RESIDUAL, IS_GATED)
 
