@@ -38,7 +38,6 @@ def follow(
     Raises:
         OutputLost: the stream cannot be written; the answer is ended.
     """
-    signals.begin()
     output: AnswerOutput = PlainAnswer(stream)
     if talk.is_markdown and stream.isatty() and not is_dumb():
         output = MarkdownAnswer(answer_console(stream))
@@ -48,6 +47,7 @@ def follow(
     except OSError as error:
         running.stop()
         raise OutputLost(error) from error
+    signals.forget_interrupt()
     ending = running.ending
     if tells_failure or not ending.error:
         _tell(ending, notices, has_text=bool(running.text))

@@ -60,11 +60,19 @@ class EditingPrompt:
 
     def ask(self, label: str, default: str = "") -> str:
         """As `Prompt` says."""
-        if self._signals.must_end:
-            raise EOFError
         with self._signals.waking(self._leave):
-            text = self._session.prompt(FormattedText([("bold", label)]), default=safe(default))
+            text = self._session.prompt(
+                FormattedText([("bold", label)]), default=safe(default), pre_run=self._obey_earlier
+            )
         return storable(text)
+
+    def _obey_earlier(self) -> None:
+        """What was signalled before the editor listened: the second of two quick Ctrl-C comes between two prompts."""
+        if self._signals.must_end:
+            self._session.app.exit(exception=EOFError())
+        elif self._signals.is_interrupted:
+            self._signals.forget_interrupt()
+            self._session.app.exit(exception=KeyboardInterrupt())
 
     def _leave(self, number: int) -> None:
         app = self._session.app
@@ -87,18 +95,27 @@ class LinePrompt:
 
     def ask(self, label: str, default: str = "") -> str:
         """As `Prompt` says; a default is shown, to be written anew."""
-        if self._signals.must_end:
-            raise EOFError
         if default:
             self._stream.write(f"{safe(default)}\n")
         self._stream.write(label)
         self._stream.flush()
-        with self._signals.waking(raise_signal):
-            line = self._source.readline()
+        line = self._line()
         if not line:
             self._stream.write("\n")
             raise EOFError
         return storable(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+    def _line(self) -> bytes:
+        try:
+            with self._signals.waking(raise_signal):
+                if self._signals.must_end:
+                    raise EOFError
+                if self._signals.is_interrupted:  # before anything waited for it
+                    raise KeyboardInterrupt
+                return self._source.readline()
+        except KeyboardInterrupt:
+            self._signals.forget_interrupt()
+            raise
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ class Signals:
     """Notes signals while it is entered; from the main thread only.
 
     Attributes:
-        is_interrupted: whether there was a Ctrl-C since `begin`.
+        is_interrupted: whether there was a Ctrl-C that nobody has acted on yet.
         must_end: whether the program is to end; a second such signal raises SystemExit.
     """
 
@@ -35,8 +35,8 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def begin(self) -> None:
-        """Forgets an earlier Ctrl-C."""
+    def forget_interrupt(self) -> None:
+        """A Ctrl-C has done what it was for."""
         self.is_interrupted = False
         self._num_interrupts = 0
 

@@ -4,7 +4,8 @@
 
 The script is a JSON object: `pieces` are the tokens of every answer, `reasoning` those of what is thought before,
 `delay_s` the time between them, `is_base` whether the model only continues texts, `error` how the answer fails,
-`load_error` why there is no model, `load_s` how long it takes to load, and the rest are options of the chat.
+`load_error` why there is no model, `load_s` how long it takes to load, `notice_s` how long the program is busy after
+each notice, and the rest are options of the chat.
 """
 
 import json
@@ -20,7 +21,8 @@ from model_loader.chat_model import Controls
 from model_loader.errors import GenerationFailed, ModelLoaderError
 from model_loader.events import Event, Finished, ReasoningDelta, TextDelta, Usage, Waiting
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
-from ui.terminal.chat import run_chat
+from ui.terminal import chat
+from ui.terminal.notices import Notices
 from ui.terminal.options import ChatOptions
 
 
@@ -48,6 +50,16 @@ class PiecesModel(ScriptedModel):
         yield Finished("stop", Usage(len(question), len(pieces), 0, 0.0, 0.01, 0.5))
 
 
+class SlowNotices(Notices):
+    """Something else to do follows each."""
+
+    wait_s = 0.0
+
+    def say(self, text: str, style: str = "dim") -> None:
+        super().say(text, style)
+        time.sleep(self.wait_s)
+
+
 def main(script: dict[str, Any]) -> int:
     """Runs the chat and returns its status, as `app.main` does."""
     load = ScriptedLoad(PiecesModel(script), is_loaded="load_s" not in script and "load_error" not in script)
@@ -59,8 +71,10 @@ def main(script: dict[str, Any]) -> int:
         timer.start()
     history = script.get("history")
     options = ChatOptions(script.get("seed", 1234), script.get("system"), Path(history) if history else None)
+    SlowNotices.wait_s = script.get("notice_s", 0.0)
+    chat.Notices = SlowNotices  # type: ignore[misc]
     try:
-        return run_chat(load, options)  # type: ignore[arg-type]
+        return chat.run_chat(load, options)  # type: ignore[arg-type]
     except ModelLoaderError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.ui.terminal import pseudo_terminal
-from tests.ui.terminal.pseudo_terminal import PseudoTerminal, chat_terminal
+from tests.ui.terminal.pseudo_terminal import PseudoTerminal, chat_environment, chat_terminal
 from ui.chat.database import Database
 from ui.chat.message import StoredMessage
 from ui.terminal.chat_talk import OWNER
@@ -141,6 +141,16 @@ def test_ctrl_c_at_the_prompt_clears_it_and_twice_leaves(tmp_path: Path) -> None
         terminal.send(CTRL_C)
         terminal.wait_for("Ctrl-C once more", 2)
         assert terminal.process.poll() is None
+        terminal.send(CTRL_C)
+        assert terminal.wait() == 0
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_a_ctrl_c_between_two_prompts_counts(tmp_path: Path, term: str) -> None:
+    environment = chat_environment(TERM=term)
+    with chat_terminal({**QUICK, "notice_s": 0.5}, tmp_path, environment=environment) as terminal:
+        terminal.send(CTRL_C)
+        terminal.wait_for("Ctrl-C once more, or Ctrl-D, leaves.")
         terminal.send(CTRL_C)
         assert terminal.wait() == 0
 

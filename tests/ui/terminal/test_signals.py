@@ -14,7 +14,7 @@ def test_signals_are_noted_and_the_handlers_before_come_back() -> None:
         signal.raise_signal(signal.SIGINT)
         assert signals.is_interrupted
         assert not signals.must_end
-        signals.begin()
+        signals.forget_interrupt()
         assert not signals.is_interrupted
         signal.raise_signal(signal.SIGTERM)
         assert signals.must_end
@@ -27,7 +27,7 @@ def test_the_third_interrupt_in_a_row_ends_what_hangs() -> None:
     with Signals() as signals:
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)
-        signals.begin()
+        signals.forget_interrupt()
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
