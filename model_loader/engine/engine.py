@@ -44,6 +44,8 @@ HANG_S = 30.0
 """A step, or a layer where they are watched, that takes longer has hung."""
 _LAYER_S = 0.5
 """So long may a layer take, where they are watched, before somebody who has left is noticed."""
+_YOUNG = 4
+"""A step that has come through less than one layer in so many is begun anew for somebody who can be read with it."""
 _MAX_JOIN_S = 10.0
 
 
@@ -60,6 +62,7 @@ class Engine:
         self._runner: Runner = on_a_passing_thread(lambda: choose_runner(loaded, plan))
         self._waiting: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
+        self._has_newcomer = False
         self._changed = threading.Condition()
         self._turns: Sequence[tuple[Job, Feed]] = ()
         self._num_layers_done = 0
@@ -114,6 +117,7 @@ class Engine:
             if self._stopped is not None:
                 raise EngineStopped(self._stopped)
             self._waiting.put(request.owner, job)
+            self._has_newcomer = True
             self._changed.notify()
         try:
             while True:
@@ -183,6 +187,7 @@ class Engine:
                 for job in [each for each in self._running if each.is_cancelled]:
                     self._end(job)
                 self._admit()
+                self._has_newcomer = False
                 jobs = list(self._running)
             try:
                 self._step(jobs)
@@ -224,7 +229,7 @@ class Engine:
             began_s = time.monotonic()
             try:
                 self._compute(turns)
-            except _NobodyWaits:
+            except _Abandoned:
                 return
             num_read = sum(len(feed.ids) for job, feed in turns if len(feed.ids) > 1)
             self._pace.note(time.monotonic() - began_s, num_read, num_answering, num_reading)
@@ -238,18 +243,28 @@ class Engine:
         """Before a layer: the step is still alive.
 
         Raises:
-            _NobodyWaits: for what is being computed.
+            _Abandoned: for what is being computed.
         """
         if not self._turns:
             return
         self._step_began_s = time.monotonic()
-        if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns):
-            raise _NobodyWaits
+        if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns) or self._is_better_anew():
+            raise _Abandoned
         for job, feed in self._turns:
             if len(feed.ids) > 1:  # an answer has one
                 num_begun = job.num_read + len(feed.ids) * self._num_layers_done // len(self._hooks)
                 job.num_begun = max(job.num_begun, num_begun)
         self._num_layers_done += 1
+
+    def _is_better_anew(self) -> bool:
+        """Whether somebody has just come who can be read together with those who are.
+
+        Who comes while others are answering is read in small pieces, which takes far longer. Readers who ask at the
+        same moment, as programs do, come some milliseconds after one another.
+        """
+        is_young = self._num_layers_done * _YOUNG < len(self._hooks)
+        has_place = len(self._running) < self.plan.num_slots
+        return self._has_newcomer and is_young and has_place and all(job.is_reading for job, _ in self._turns)
 
     def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
         """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
@@ -257,7 +272,7 @@ class Engine:
         self._turns, self._num_layers_done = turns, 0
         try:
             logits = self._runner.forward([feed for _, feed in turns])
-        except _NobodyWaits:
+        except _Abandoned:
             raise
         except Exception as error:
             self._step_began_s = None
@@ -342,8 +357,8 @@ class Engine:
         self._runner.close()
 
 
-class _NobodyWaits(Exception):
-    """Everybody whose tokens are being computed has left; they are dropped before the next step, and it with them."""
+class _Abandoned(Exception):
+    """A step is not worth computing to its end: its readers have left, or more have come who can be read together."""
 
 
 def _survived(error: Exception) -> Exception:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -169,8 +169,7 @@ class HeldLayer:
 
 
 @contextmanager
-def held_layer(loaded: LoadedModel, index: int) -> Iterator[HeldLayer]:
-    layer = loaded.model.base_model.layers[index]
+def held_layer(layer: torch.nn.Module) -> Iterator[HeldLayer]:
     held = HeldLayer()
     hook = layer.register_forward_pre_hook(held)
     try:
@@ -185,7 +184,7 @@ def test_a_reader_who_leaves_is_noticed_between_two_layers(loaded: LoadedModel, 
     _, later, *_ = loaded.model.base_model.layers
     counting = later.register_forward_pre_hook(lambda *_: computed.append(1))
     stream = engine.stream(Request(PROMPT, GREEDY, frozenset()))
-    with held_layer(loaded, 0) as held:
+    with held_layer(loaded.model.base_model.layers[0]) as held:
         assert isinstance(next(stream), Waiting)
         assert held.reached.is_set()
         stream.close()
@@ -195,9 +194,46 @@ def test_a_reader_who_leaves_is_noticed_between_two_layers(loaded: LoadedModel, 
     counting.remove()
 
 
+@pytest.mark.parametrize(
+    ("plan", "layer", "num_read"),
+    [
+        (FOUR_AT_ONCE, "embed_tokens", [[40], [40, 40]]),
+        (FOUR_AT_ONCE, "layers.1", [[40], [1, 40]]),
+        (ONE_AT_ONCE, "embed_tokens", [[40], [40]]),
+    ],
+)
+def test_who_comes_while_a_step_is_young_is_read_in_it(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, plan: SlotPlan, layer: str, num_read: list[list[int]]
+) -> None:
+    monkeypatch.setattr(Pace, "chunk_tokens", lambda self, *numbers: 80)
+    engine = Engine(loaded, plan)
+    steps: list[list[int]] = []
+    forward = engine._runner.forward
+
+    def noting_forward(feeds: Sequence[runner.Feed]) -> list[torch.Tensor]:
+        steps.append([len(feed.ids) for feed in feeds])
+        return forward(feeds)
+
+    monkeypatch.setattr(engine._runner, "forward", noting_forward)
+    requests = [Request(PROMPT[::turn], Sampling(max_new_tokens=2, temperature=0), frozenset()) for turn in (1, -1)]
+    with ThreadPoolExecutor(2) as pool:
+        with held_layer(loaded.model.base_model.get_submodule(layer)) as held:
+            first = pool.submit(tokens, engine, requests[0])
+            assert held.reached.wait(10)
+            second = pool.submit(tokens, engine, requests[1])
+            wait_until(lambda: engine.num_requests == 2)
+        together = [[token.id for token in answer.result()] for answer in (first, second)]
+    assert [step for step in steps if max(step) > 1] == num_read
+    assert together == [[token.id for token in tokens(engine, request)] for request in requests]
+    engine.close()
+
+
 def test_how_far_the_reading_has_come_is_told_layer_by_layer(loaded: LoadedModel, engine: Engine) -> None:
     num_layers = len(loaded.model.base_model.layers)
-    with closing(engine.stream(Request(PROMPT, GREEDY, frozenset()))) as stream, held_layer(loaded, 1):
+    with (
+        closing(engine.stream(Request(PROMPT, GREEDY, frozenset()))) as stream,
+        held_layer(loaded.model.base_model.layers[1]),
+    ):
         assert next(stream) == Waiting(0, len(PROMPT) // num_layers, len(PROMPT))
 
 
