@@ -201,7 +201,8 @@ def plot(folder: Path, streams: dict[int, float], generate_streams: float, turns
             axes.plot(list(streams), list(streams.values()), marker="o", label="engine, bf16")
             axes.plot([8], [generate_streams], marker="s", linestyle="", label="generate, batch of 8")
         else:
-            for label, seconds in turns.items():
+            for label in ("bf16", "bf16, all read anew"):  # the other precisions' lines would lie on the first
+                seconds = turns[label]
                 axes.plot(range(1, len(seconds) + 1), seconds, marker="o", label=label)
         axes.set(xlabel=x_title, ylabel=y_title, ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
@@ -218,8 +219,8 @@ def measure_streams(engine: Engine, new_tokens: int) -> dict[int, float]:
         began = time.perf_counter()
         with ThreadPoolExecutor(number) as pool:
             asked = [
-                pool.submit(ask, engine, prompt_ids(16, place), new_tokens, f"{stamp} {place}")
-                for place in range(number)
+                pool.submit(ask, engine, prompt_ids(length, place), new_tokens, f"{stamp} {place}")
+                for place, length in enumerate(STREAM_LENGTHS[:number])
             ]
             for each in asked:
                 each.result()
@@ -277,20 +278,23 @@ def main() -> None:
         folder = on_a_passing_thread(lambda: str(write_half_billion(Path(temporary))))
         figures = compare("half_billion", folder, PRECISIONS, rounds, new_tokens)
         row |= show("half_billion", figures)
-        engine = Engine(load(folder, "bf16"))
-        streams = measure_streams(engine, new_tokens)
-        turns = {
-            "known from before": measure_turns(engine, rounds + 2, reuses=True),
-            "read anew": measure_turns(engine, 1, reuses=False),
-        }
-        engine.close()
+        turns = {}
+        for precision in PRECISIONS:
+            engine = Engine(load(folder, precision))
+            turns[precision] = measure_turns(engine, rounds + 2, reuses=True)
+            if precision == "bf16":
+                turns["bf16, all read anew"] = measure_turns(engine, 1, reuses=False)
+                streams = measure_streams(engine, new_tokens)
+            engine.close()
         for number, speed in zip((1, 8), measure_vllm(folder, new_tokens), strict=False):
             print(f"vLLM, {number} streams: {speed:.1f} tokens/s")
             row[f"vllm_{number}_streams_tokens_per_s"] = round(speed, 1)
     print(f"\nfirst token of turn 1 and turn {TURNS}:")
     for label, seconds in turns.items():
         print(f"{label:18} {seconds[0]:.2f} s {seconds[-1]:.2f} s ({seconds[-1] / seconds[0]:.2f} x)")
-        row[f"half_billion_turn_{TURNS}_{label.replace(' ', '_')}_first_token_s"] = round(seconds[-1], 3)
+        key = label.replace(",", "").replace(" ", "_")
+        row[f"half_billion_{key}_turn_1_first_token_s"] = round(seconds[0], 3)
+        row[f"half_billion_{key}_turn_{TURNS}_first_token_s"] = round(seconds[-1], 3)
     llama_cpp = measure_llama_cpp(new_tokens)
     if llama_cpp is not None:
         print(f"llama.cpp decodes {llama_cpp:.1f} tokens/s")
