@@ -71,6 +71,9 @@ class BatchRunner(Runner):
         alpha = self._loaded.rope_alpha(len(request.prompt_ids))
         return self._slots.take(prompt_ids, request.max_tokens, request.owner, alpha, request.num_shared_tokens)
 
+    def has_room(self, request: Request) -> bool:
+        return self._slots.has_room(request.max_tokens)
+
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
         device = self._loaded.input_device

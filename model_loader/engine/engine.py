@@ -3,8 +3,8 @@
     admit waiting requests -> schedule their next tokens -> compute -> sample -> hand out
 
 A reader gets an iterator; closing it is the only way to cancel. The thread looks for that between two steps, and on a
-processor, where large pieces of a prompt are read best and take long, between two layers. It knows ids only: no text,
-no roles, no stop strings.
+processor, where large pieces of a prompt are read best and take long, between two layers; there it also looks for who
+has come since. It knows ids only: no text, no roles, no stop strings.
 """
 
 import logging
@@ -24,7 +24,7 @@ from model_loader.engine.pace import PIECE_S, Pace
 from model_loader.engine.request import EngineActivity, Request, Token
 from model_loader.engine.runner import Feed, Runner
 from model_loader.engine.sampling import InvalidNumbers
-from model_loader.engine.slots import SlotPlan
+from model_loader.engine.slots import SlotPlan, common_length
 from model_loader.errors import (
     ContextLengthExceeded,
     EngineStopped,
@@ -44,8 +44,8 @@ HANG_S = 30.0
 """A step, or a layer where they are watched, that takes longer has hung."""
 _LAYER_S = 0.5
 """So long may a layer take, where they are watched, before somebody who has left is noticed."""
-_YOUNG = 4
-"""A step that has come through less than one layer in so many is begun anew for somebody who can be read with it."""
+_ANEW_SHARE = 0.25
+"""Of its layers; when a step has come through them, it may be begun anew for somebody who can be read in it."""
 _MAX_JOIN_S = 10.0
 
 
@@ -62,10 +62,10 @@ class Engine:
         self._runner: Runner = on_a_passing_thread(lambda: choose_runner(loaded, plan))
         self._waiting: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
-        self._has_newcomer = False
         self._changed = threading.Condition()
         self._turns: Sequence[tuple[Job, Feed]] = ()
         self._num_layers_done = 0
+        self._may_begin_anew = True
         self._hooks = self._watch_layers()
         self._pace = Pace(self._runner.fewest_tokens, alone_s=max(PIECE_S, _LAYER_S * len(self._hooks)))
         self._step_began_s: float | None = None
@@ -117,7 +117,6 @@ class Engine:
             if self._stopped is not None:
                 raise EngineStopped(self._stopped)
             self._waiting.put(request.owner, job)
-            self._has_newcomer = True
             self._changed.notify()
         try:
             while True:
@@ -187,7 +186,6 @@ class Engine:
                 for job in [each for each in self._running if each.is_cancelled]:
                     self._end(job)
                 self._admit()
-                self._has_newcomer = False
                 jobs = list(self._running)
             try:
                 self._step(jobs)
@@ -248,7 +246,10 @@ class Engine:
         if not self._turns:
             return
         self._step_began_s = time.monotonic()
-        if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns) or self._is_better_anew():
+        if self._stopped is not None or all(job.is_cancelled for job, _ in self._turns):
+            raise _Abandoned
+        if self._num_layers_done == int(_ANEW_SHARE * len(self._hooks)) and self._is_better_anew():
+            self._may_begin_anew = False
             raise _Abandoned
         for job, feed in self._turns:
             if len(feed.ids) > 1:  # an answer has one
@@ -257,14 +258,25 @@ class Engine:
         self._num_layers_done += 1
 
     def _is_better_anew(self) -> bool:
-        """Whether somebody has just come who can be read together with those who are.
+        """Whether somebody has come who can be read to the end together with those who are, and could not later.
 
-        Who comes while others are answering is read in small pieces, which takes far longer. Readers who ask at the
-        same moment, as programs do, come some milliseconds after one another.
+        Who comes while others are answering is read in small pieces, which takes far longer, and what programs ask at
+        once comes some milliseconds after one another. Not twice before a step is computed: that one must come.
         """
-        is_young = self._num_layers_done * _YOUNG < len(self._hooks)
-        has_place = len(self._running) < self.plan.num_slots
-        return self._has_newcomer and is_young and has_place and all(job.is_reading for job, _ in self._turns)
+        with self._changed:
+            newcomer, running = self._waiting.first(), list(self._running)
+        if newcomer is None or not self._may_begin_anew or not all(job.is_reading for job in running):
+            return False
+        request = newcomer.request
+        if not self._runner.has_room(request):
+            return False
+        num_known = self.num_known(request.prompt_ids, request.owner)
+        num_new = len(request.prompt_ids) - num_known
+        num_copied = max(common_length(job.request.known_to(request.owner), request.prompt_ids) for job in running)
+        if 2 * (num_copied - num_known) > num_new:
+            return False  # most of it is being read for somebody else just now
+        num_unread = num_new + sum(len(job.request.prompt_ids) - job.num_read for job in running)
+        return num_unread <= self._pace.chunk_tokens(0, len(running) + 1)
 
     def _compute(self, turns: Sequence[tuple[Job, Feed]]) -> None:
         """Computes and hands out; if that fails, each sequence tries alone, so that only the guilty ones end."""
@@ -278,8 +290,9 @@ class Engine:
             self._step_began_s = None
             self._try_again(turns, _survived(error))
         else:
+            self._may_begin_anew = True
             for job, _ in turns:
-                job.num_begun = job.num_read
+                job.num_begun = max(job.num_begun, job.num_read)
             self._advance(turns, logits)
         finally:
             self._step_began_s, self._turns = None, ()

@@ -128,6 +128,10 @@ class Request:
         """Tokens that prompt and answer may come to."""
         return len(self.prompt_ids) + self.sampling.max_new_tokens
 
+    def known_to(self, owner: str) -> tuple[int, ...]:
+        """The beginning of the prompt that may be reused for an owner's requests."""
+        return self.prompt_ids if owner == self.owner else self.prompt_ids[: self.num_shared_tokens]
+
 
 @dataclass(frozen=True, slots=True)
 class Logprob:

@@ -40,6 +40,9 @@ class Runner(Protocol):
     def take(self, request: Request) -> Any:
         """Begins a sequence, with as much of its prompt as is known already; None while there is no room."""
 
+    def has_room(self, request: Request) -> bool:
+        """Whether `take` would begin it now."""
+
     def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
         """How many of a prompt's first tokens `take` would find read already. Any thread may ask; it is a guess."""
 

@@ -158,11 +158,9 @@ class Slots:
         Returns:
             None while running sequences leave no room.
         """
-        capacity = min(num_tokens + -num_tokens % self._block_tokens, self._max_tokens)
-        if len(self._running) >= self._num_slots:
+        if not self.has_room(num_tokens):
             return None
-        if sum(slot.capacity for slot in self._running) + capacity > self._max_tokens:
-            return None
+        capacity = self._capacity(num_tokens)
         source, num_known = self._longest_prefix(prompt_ids, owner, rope_alpha)
         if source in self._kept and 2 * num_known >= len(source.ids):
             slot = source
@@ -183,6 +181,15 @@ class Slots:
         self._running.append(slot)
         slot.owner, slot.num_shared_tokens = owner, num_shared_tokens
         return slot
+
+    def has_room(self, num_tokens: int) -> bool:
+        """Whether running sequences leave room for one that grows to `num_tokens`."""
+        num_taken = sum(slot.capacity for slot in self._running)
+        has_slot = len(self._running) < self._num_slots
+        return has_slot and num_taken + self._capacity(num_tokens) <= self._max_tokens
+
+    def _capacity(self, num_tokens: int) -> int:
+        return min(num_tokens + -num_tokens % self._block_tokens, self._max_tokens)
 
     def num_known(self, prompt_ids: Sequence[int], owner: str, rope_alpha: float) -> int:
         """How many of a prompt's first tokens are in a slot now. Any thread may ask: what it reads may have changed."""

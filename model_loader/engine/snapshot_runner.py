@@ -45,7 +45,7 @@ class SnapshotRunner(Runner):
 
     def take(self, request: Request) -> Snapshot | None:
         """As `Runner` says. What it goes on from stays for another try at the same turn."""
-        if self._running is not None:
+        if not self.has_room(request):
             return None
         source = self._find(request.prompt_ids, request.owner)
         if source is not None and not request.has_prompt_logprobs:
@@ -55,6 +55,10 @@ class SnapshotRunner(Runner):
         else:
             self._running = Snapshot(request.owner, [], transformers.DynamicCache(config=self._loaded.model.config))
         return self._running
+
+    def has_room(self, request: Request) -> bool:
+        """As `Runner` says."""
+        return self._running is None
 
     def num_known(self, prompt_ids: Sequence[int], owner: str) -> int:
         source = self._find(prompt_ids, owner)

@@ -30,7 +30,7 @@ class OutputLost(Exception):
 def follow(
     running: Running, talk: Talk, notices: Notices, signals: Signals, stream: TextIO, *, tells_failure: bool = True
 ) -> Ending:
-    """Writes the answer to a stream until it has ended; returns how, and tells it.
+    """Writes the answer to a stream until it has ended; returns how, and tells it. Ctrl-C stops it, an earlier one too.
 
     Args:
         tells_failure: whether an error of the model is told; otherwise that is the caller's business.

@@ -61,28 +61,23 @@ class EditingPrompt:
     def ask(self, label: str, default: str = "") -> str:
         """As `Prompt` says."""
         with self._signals.waking(self._leave):
-            text = self._session.prompt(
-                FormattedText([("bold", label)]), default=safe(default), pre_run=self._obey_earlier
-            )
+            text = self._session.prompt(FormattedText([("bold", label)]), default=safe(default), pre_run=self._obey)
         return storable(text)
 
-    def _obey_earlier(self) -> None:
-        """What was signalled before the editor listened: the second of two quick Ctrl-C comes between two prompts."""
+    def _leave(self, _number: int) -> None:
+        if self._session.app.loop is not None:
+            self._session.app.loop.call_soon_threadsafe(self._obey)
+
+    def _obey(self) -> None:
+        """Acts on signals, also on those from before the editor runs; then Ctrl-C is a key like others."""
+        app = self._session.app
+        if app.future is None or app.future.done():
+            return
         if self._signals.must_end:
-            self._session.app.exit(exception=EOFError())
+            app.exit(exception=EOFError())
         elif self._signals.is_interrupted:
             self._signals.forget_interrupt()
-            self._session.app.exit(exception=KeyboardInterrupt())
-
-    def _leave(self, number: int) -> None:
-        app = self._session.app
-        if number != signal.SIGINT and app.loop is not None:  # Ctrl-C is a key like others here
-
-            def leave() -> None:
-                if app.future is not None and not app.future.done():
-                    app.exit(exception=EOFError())
-
-            app.loop.call_soon_threadsafe(leave)
+            app.exit(exception=KeyboardInterrupt())
 
 
 class LinePrompt:
@@ -95,27 +90,16 @@ class LinePrompt:
 
     def ask(self, label: str, default: str = "") -> str:
         """As `Prompt` says; a default is shown, to be written anew."""
-        if default:
-            self._stream.write(f"{safe(default)}\n")
-        self._stream.write(label)
-        self._stream.flush()
-        line = self._line()
+        with self._signals.waking(raise_signal):
+            if default:
+                self._stream.write(f"{safe(default)}\n")
+            self._stream.write(label)
+            self._stream.flush()
+            line = self._source.readline()
         if not line:
             self._stream.write("\n")
             raise EOFError
         return storable(line.decode("utf-8", "replace").rstrip("\r\n"))
-
-    def _line(self) -> bytes:
-        try:
-            with self._signals.waking(raise_signal):
-                if self._signals.must_end:
-                    raise EOFError
-                if self._signals.is_interrupted:  # before anything waited for it
-                    raise KeyboardInterrupt
-                return self._source.readline()
-        except KeyboardInterrupt:
-            self._signals.forget_interrupt()
-            raise
 
 
 @contextlib.contextmanager

@@ -42,9 +42,14 @@ class Signals:
 
     @contextmanager
     def waking(self, wake: Callable[[int], None]) -> Iterator[None]:
-        """Calls a function with each signal's number meanwhile; it may raise into what the main thread waits for."""
+        """Calls a function with each signal's number meanwhile, first for what nobody has acted on yet.
+
+        It may raise into what the main thread waits for; with KeyboardInterrupt it has acted on a Ctrl-C.
+        """
         self._wake = wake
         try:
+            if self.must_end or self.is_interrupted:
+                self._deliver(signal.SIGTERM if self.must_end else signal.SIGINT)
             yield
         finally:
             self._wake = None
@@ -60,5 +65,13 @@ class Signals:
             raise SystemExit(1)
         else:
             self.must_end = True
-        if self._wake is not None:
+        self._deliver(number)
+
+    def _deliver(self, number: int) -> None:
+        if self._wake is None:
+            return
+        try:
             self._wake(number)
+        except KeyboardInterrupt:
+            self.forget_interrupt()
+            raise

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ ENDLESS = Sampling(max_new_tokens=100_000, temperature=1.0, seed=1)
 FOUR_AT_ONCE = SlotPlan(4, 500_000, "because this is a test")
 ONE_AT_ONCE = SlotPlan(1, 500_000, "because this is a test")
 PROMPT = tuple(range(5, 45))
+OTHER = Request(PROMPT[::-1], Sampling(max_new_tokens=2, temperature=0), frozenset())
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -195,17 +196,22 @@ def test_a_reader_who_leaves_is_noticed_between_two_layers(loaded: LoadedModel, 
 
 
 @pytest.mark.parametrize(
-    ("plan", "layer", "num_read"),
+    ("plan", "chunk", "layer", "newcomer", "num_read"),
     [
-        (FOUR_AT_ONCE, "embed_tokens", [[40], [40, 40]]),
-        (FOUR_AT_ONCE, "layers.1", [[40], [1, 40]]),
-        (ONE_AT_ONCE, "embed_tokens", [[40], [40]]),
+        (FOUR_AT_ONCE, 80, "embed_tokens", OTHER, [[40], [40, 40]]),
+        (FOUR_AT_ONCE, 80, "layers.1", OTHER, [[40], [1, 40]]),
+        (FOUR_AT_ONCE, 79, "embed_tokens", OTHER, [[40], [1, 40]]),  # it would not be read to its end
+        (FOUR_AT_ONCE, 80, "embed_tokens", replace(OTHER, prompt_ids=PROMPT), [[40]]),  # it has to be copied only
+        (FOUR_AT_ONCE, 80, "embed_tokens", replace(OTHER, prompt_ids=PROMPT, owner="other"), [[40], [40, 40]]),
+        (replace(FOUR_AT_ONCE, max_tokens=100), 80, "embed_tokens", OTHER, [[40], [40]]),
+        (ONE_AT_ONCE, 80, "embed_tokens", OTHER, [[40], [40]]),
     ],
 )
 def test_who_comes_while_a_step_is_young_is_read_in_it(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, plan: SlotPlan, layer: str, num_read: list[list[int]]
-) -> None:
-    monkeypatch.setattr(Pace, "chunk_tokens", lambda self, *numbers: 80)
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, plan: SlotPlan, chunk: int, layer: str,
+    newcomer: Request, num_read: list[list[int]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Pace, "chunk_tokens", lambda self, *numbers: chunk)
     engine = Engine(loaded, plan)
     steps: list[list[int]] = []
     forward = engine._runner.forward
@@ -215,17 +221,19 @@ def test_who_comes_while_a_step_is_young_is_read_in_it(
         return forward(feeds)
 
     monkeypatch.setattr(engine._runner, "forward", noting_forward)
-    requests = [Request(PROMPT[::turn], Sampling(max_new_tokens=2, temperature=0), frozenset()) for turn in (1, -1)]
+    first_request = replace(OTHER, prompt_ids=PROMPT)
     with ThreadPoolExecutor(2) as pool:
         with held_layer(loaded.model.base_model.get_submodule(layer)) as held:
-            first = pool.submit(tokens, engine, requests[0])
+            first = pool.submit(tokens, engine, first_request)
             assert held.reached.wait(10)
-            second = pool.submit(tokens, engine, requests[1])
+            second = pool.submit(tokens, engine, newcomer)
             wait_until(lambda: engine.num_requests == 2)
         together = [[token.id for token in answer.result()] for answer in (first, second)]
-    assert [step for step in steps if max(step) > 1] == num_read
-    assert together == [[token.id for token in tokens(engine, request)] for request in requests]
     engine.close()
+    assert [step for step in steps if max(step) > 1] == num_read
+    alone = Engine(loaded, plan)
+    assert together == [[each.id for each in tokens(alone, request)] for request in (first_request, newcomer)]
+    alone.close()
 
 
 def test_how_far_the_reading_has_come_is_told_layer_by_layer(loaded: LoadedModel, engine: Engine) -> None:

@@ -155,6 +155,18 @@ def test_a_ctrl_c_between_two_prompts_counts(tmp_path: Path, term: str) -> None:
         assert terminal.wait() == 0
 
 
+def test_a_ctrl_c_that_was_acted_on_stops_nothing_later(tmp_path: Path) -> None:
+    with chat_terminal({**QUICK, "notice_s": 0.2}, tmp_path) as terminal:
+        terminal.send(":help" + ENTER)
+        terminal.wait_for(":exit")
+        terminal.send(CTRL_C)
+        terminal.wait_for("Ctrl-C once more")
+        terminal.wait_for("User>", 3)
+        terminal.send("one" + ENTER)
+        terminal.wait_for("5 tokens")
+        assert "Stopped" not in terminal.text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("is_answering", [True, False])
 def test_a_signal_to_end_saves_the_part_and_leaves_with_0(tmp_path: Path, number: int, is_answering: bool) -> None:

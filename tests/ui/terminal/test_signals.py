@@ -42,3 +42,18 @@ def test_what_waits_is_woken_with_the_signals_number() -> None:
                 signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert woken == [signal.SIGINT] * 5
+
+
+def test_what_came_before_anything_waited_wakes_it_once() -> None:
+    def end(number: int) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else EOFError
+
+    with Signals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), signals.waking(end):
+            pytest.fail("it waits")
+        with signals.waking(end):
+            assert not signals.is_interrupted
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(EOFError), signals.waking(end):
+            pytest.fail("it waits")
