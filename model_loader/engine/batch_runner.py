@@ -58,13 +58,10 @@ class BatchRunner(Runner):
         try:
             self.forward([Feed(slot, (0, 0), 1)])
             self.forward([Feed(slot, (0,), 1)])
-            self._check_tried(slot)
+            if len(slot.layers) != self._config.num_hidden_layers:
+                raise KeyError("some layers keep no keys and values of their own")
         finally:
             self._slots.release(slot, is_kept=False)
-
-    def _check_tried(self, slot: Slot) -> None:
-        if len(slot.layers) != self._config.num_hidden_layers:
-            raise KeyError("some layers keep no keys and values of their own")
 
     def take(self, request: Request) -> Slot | None:
         prompt_ids = () if request.has_prompt_logprobs else request.prompt_ids

@@ -328,11 +328,11 @@ class Engine:
                 continue
             self._problem = None
             try:
-                job.hand_out(token, scores, now_s)
+                is_last = job.hand_out(token, scores, now_s)
             except Exception as error:
                 self._end(job, _survived(error))
                 continue
-            if job.is_finished:
+            if is_last:
                 self._end(job)
 
     def _sampled(self, ready: Sequence[tuple[Job, torch.Tensor]]) -> list[int | Exception]:

@@ -42,12 +42,11 @@ class FairQueue(Generic[Item]):
             self._lines[owner] = line
         return item
 
-    def remove(self, item: Item) -> bool:
-        """Removes an item wherever it stands; says whether it was there."""
+    def remove(self, item: Item) -> None:
+        """Removes an item wherever it stands, if it does."""
         for owner, line in self._lines.items():
             if item in line:
                 line.remove(item)
                 if not line:
                     del self._lines[owner]
-                return True
-        return False
+                return

@@ -31,13 +31,12 @@ class Job:
         self.output: queue.SimpleQueue[Token | Exception] = queue.SimpleQueue()
         self.sampler = Sampler(request)
         self.is_cancelled = False
-        self.is_finished = False
         self.sequence: Any = None
         self.num_begun = 0
         self._num_cached = 0
         self._prompt_logprobs: list[Logprob] = []
         self._arrived_s = self._started_s = time.monotonic()
-        self._first_token_s: float | None = None
+        self._first_token_s = 0.0
 
     @property
     def count(self) -> int:
@@ -76,30 +75,23 @@ class Job:
         if following:
             self._prompt_logprobs += logprobs(scores[: len(following)], following, self.request.top_logprobs or 0)
 
-    def hand_out(self, token_id: int, scores: torch.Tensor, now_s: float) -> None:
-        """Gives a new token to the reader."""
-        request = self.request
-        num_top = request.top_logprobs
+    def hand_out(self, token_id: int, scores: torch.Tensor, now_s: float) -> bool:
+        """Gives a new token to the reader; says whether it is the last one."""
+        request, num_top = self.request, self.request.top_logprobs
         logprob = None if num_top is None else logprobs(scores[None], [token_id], num_top)[0]
-        is_first = self._first_token_s is None
-        self._first_token_s = self._first_token_s or now_s
-        reason = self._finish_reason(token_id)
-        self.is_finished = reason is not None
-        prompt_logprobs = tuple(self._prompt_logprobs) if is_first and request.has_prompt_logprobs else None
-        self.output.put(Token(token_id, self._usage(now_s), reason, logprob, prompt_logprobs))
-
-    def _finish_reason(self, token_id: int) -> FinishReason | None:
-        if token_id in self.request.stop_ids:
-            return "stop"
-        return "length" if self.count == self.request.sampling.max_new_tokens else None
-
-    def _usage(self, now_s: float) -> Usage:
-        first_token_s = self._first_token_s or now_s
-        return Usage(
-            prompt_tokens=len(self.request.prompt_ids),
+        prompt_logprobs = None
+        if self.count == 1:
+            self._first_token_s = now_s
+            prompt_logprobs = tuple(self._prompt_logprobs) if request.has_prompt_logprobs else None
+        reason: FinishReason | None = "length" if self.count == request.sampling.max_new_tokens else None
+        reason = "stop" if token_id in request.stop_ids else reason
+        usage = Usage(
+            prompt_tokens=len(request.prompt_ids),
             completion_tokens=self.count,
             cached_prompt_tokens=self._num_cached,
             queue_s=self._started_s - self._arrived_s,
-            first_token_s=first_token_s - self._arrived_s,
-            decode_s=now_s - first_token_s,
+            first_token_s=self._first_token_s - self._arrived_s,
+            decode_s=now_s - self._first_token_s,
         )
+        self.output.put(Token(token_id, usage, reason, logprob, prompt_logprobs))
+        return reason is not None

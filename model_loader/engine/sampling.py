@@ -69,20 +69,12 @@ class Sampler:
             ids = torch.tensor(list(self.request.logit_bias), device=logits.device)
             bias = torch.tensor(list(self.request.logit_bias.values()), device=logits.device, dtype=logits.dtype)
             logits = logits.index_add(0, ids, bias)
-        if self.request.token_filter is not None:
-            logits = self._filtered(logits)
+        if self.request.token_filter is not None and (allowed := self.request.token_filter(self.answer_ids)) != -1:
+            allowed &= (1 << len(logits)) - 1
+            if not allowed:
+                raise GenerationFailed("The grammar allows no token here. Check the schema that was asked for.")
+            logits = torch.where(unpack_bits(allowed, len(logits), logits.device), logits, -torch.inf)
         return logits
-
-    def _filtered(self, logits: torch.Tensor) -> torch.Tensor:
-        assert self.request.token_filter is not None
-        allowed = self.request.token_filter(self.answer_ids)
-        if allowed == -1:
-            return logits
-        vocab_size = logits.shape[0]
-        allowed &= (1 << vocab_size) - 1
-        if not allowed:
-            raise GenerationFailed("The grammar allows no token here. Check the schema that was asked for.")
-        return torch.where(unpack_bits(allowed, vocab_size, logits.device), logits, -torch.inf)
 
     def _look_at_seen(self, device: torch.device) -> torch.Tensor:
         """Every id of prompt and answer, once each; only what has come since the last time is looked at."""

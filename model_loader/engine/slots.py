@@ -57,18 +57,15 @@ class Slot:
 
     def grow(self, capacity: int) -> None:
         """Makes room for more tokens."""
-        for layer, kv in self.layers.items():
-            larger = kv.new_empty(*kv.shape[:2], capacity, kv.shape[3])
-            larger[:, :, : len(self.ids)] = kv[:, :, : len(self.ids)]
-            self.layers[layer] = larger
         self.capacity = capacity
+        self.copy_from(self, len(self.ids))
 
     def free(self) -> None:
         """Lets go of the memory; the slot is not used again."""
         self.layers.clear()
 
     def copy_from(self, other: "Slot", num_tokens: int) -> None:
-        """Takes over the first tokens of another slot."""
+        """Takes over the first tokens of another slot, or its own into tensors of its capacity."""
         for layer, kv in other.layers.items():
             _, kv_heads, _, head_dim = kv.shape
             own = kv.new_empty((2, kv_heads, self.capacity, head_dim))

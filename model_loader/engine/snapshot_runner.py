@@ -13,7 +13,7 @@ import transformers
 
 from model_loader.engine.request import Request
 from model_loader.engine.runner import Feed, Runner
-from model_loader.engine.slots import SlotPlan, common_length
+from model_loader.engine.slots import SlotPlan
 from model_loader.loading.load import LoadedModel
 
 _MAX_SNAPSHOTS = 4
@@ -69,9 +69,7 @@ class SnapshotRunner(Runner):
         known = [
             each
             for each in list(self._kept)
-            if each.owner == owner
-            and len(each.ids) < len(prompt_ids)
-            and common_length(each.ids, prompt_ids) == len(each.ids)
+            if each.owner == owner and each.ids == list(prompt_ids[:-1][: len(each.ids)])
         ]
         return max(known, key=lambda each: len(each.ids), default=None)
 

@@ -143,8 +143,8 @@ class Int4Linear(nn.Module):
             turned[:size].view(self.in_features, -1, _HALF_BLOCK).copy_(pairs[:, blocks])
             groups = numbers[:size].view(-1, self.group_size, channels.stop - channels.start)
             weight = weights[: 2 * size].view(*groups.shape[:2], 2, -1)
-            for half, take in enumerate((_low_digits, _high_digits)):
-                numbers[:size].copy_(take(turned[:size], out=digits[:size]))
+            for half, (take, number) in enumerate(((torch.bitwise_and, 0xF), (torch.bitwise_right_shift, 4))):
+                numbers[:size].copy_(take(turned[:size], number, out=digits[:size]))
                 # The product may wrap around in 16 bits, and the sum then wraps back: it always fits.
                 torch.addcmul(starts[half, ..., channels], groups, steps[half, ..., channels], out=groups)
                 weight[:, :, half].copy_(groups.bitwise_right_shift_(8))
@@ -277,14 +277,6 @@ def _finished(y: torch.Tensor, bias: torch.Tensor | None, out_features: int, lik
         y = y[:, :out_features]
     y = _cast(y, like.dtype).reshape(*like.shape[:-1], out_features)
     return y if bias is None else y + _cast(bias, y.dtype)
-
-
-def _low_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    return torch.bitwise_and(pairs, 0xF, out=out)
-
-
-def _high_digits(pairs: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    return torch.bitwise_right_shift(pairs, 4, out=out)
 
 
 @functools.cache

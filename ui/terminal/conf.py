@@ -65,10 +65,7 @@ def changed_settings(settings: Settings, changes: Mapping[str, Any], defaults: S
     changes = dict(changes)
     stop = _stop_texts(changes.pop("stop")) if "stop" in changes else settings.stop
     given = {**settings.sampling, **changes}
-    try:
-        defaults.changed(**given)  # raises for a value out of range
-    except OverflowError:  # a whole number that no float can hold
-        raise InvalidSetting(f"One of {', '.join(changes)} has far too many digits.") from None
+    defaults.changed(**given)  # raises for a value out of range
     kept = {name: value for name, value in given.items() if value is not None and value != getattr(defaults, name)}
     return replace(settings, sampling=kept, stop=stop)
 

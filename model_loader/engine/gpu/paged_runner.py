@@ -287,16 +287,10 @@ class PagedRunner(BatchRunner):
         super().close()
         self._pages.close()
 
-    def _check_tried(self, slot: Slot) -> None:
-        if self._pages.num_layers != self._config.num_hidden_layers:
-            raise KeyError("some layers keep no keys and values of their own")
-
     def _make_step(self, segments: Sequence[Segment], position_ids: torch.Tensor) -> PagedStep:
         slots = [cast(PagedSlot, part.slot) for part in segments]
         ends = [part.start + part.length for part in segments]
-        first_queries = [0]
-        for part in segments:
-            first_queries.append(first_queries[-1] + part.length)
+        first_queries = list(accumulate((part.length for part in segments), initial=0))
         most_pages = max(-(-end // PAGE_TOKENS) for end in ends)
         table = [(slot.pages + [SPARE_PAGE] * most_pages)[:most_pages] for slot in slots]
         places = [

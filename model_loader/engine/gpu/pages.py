@@ -18,22 +18,20 @@ class Pages:
 
     Args:
         num_pages: how many there are, the spare one not counted.
+
+    Attributes:
+        layers: the tensors, `(2, pages, PAGE_TOKENS, kv_heads, head_dim)`; made when first written.
     """
 
     def __init__(self, num_pages: int) -> None:
         self._num_pages = num_pages + 1
         self._free = list(range(num_pages, SPARE_PAGE, -1))
-        self._layers: dict[int, torch.Tensor] = {}
+        self.layers: dict[int, torch.Tensor] = {}
 
     @property
     def num_free(self) -> int:
         """Pages that nobody holds."""
         return len(self._free)
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that have written something."""
-        return len(self._layers)
 
     def take(self, number: int) -> list[int]:
         """Some free pages.
@@ -49,22 +47,22 @@ class Pages:
 
     def close(self) -> None:
         """Lets go of the memory."""
-        self._layers.clear()
+        self.layers.clear()
 
     def layer(self, index: int, like: torch.Tensor) -> torch.Tensor:
-        """Keys and values of a layer, `(2, pages, PAGE_TOKENS, kv_heads, head_dim)`.
+        """Keys and values of a layer.
 
         Args:
             index: the layer's number.
             like: new keys or values of it, `(tokens, kv_heads, head_dim)`.
         """
-        if index not in self._layers:
-            self._layers[index] = like.new_zeros(2, self._num_pages, PAGE_TOKENS, *like.shape[1:])
-        return self._layers[index]
+        if index not in self.layers:
+            self.layers[index] = like.new_zeros(2, self._num_pages, PAGE_TOKENS, *like.shape[1:])
+        return self.layers[index]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copies whole pages in all layers."""
-        for layer in self._layers.values():
+        for layer in self.layers.values():
             layer[:, list(targets)] = layer[:, list(sources)]
 
 
@@ -78,6 +76,7 @@ class PagedSlot(Slot):
     def __init__(self, rope_alpha: float, capacity: int, pool: Pages) -> None:
         super().__init__(rope_alpha, capacity)
         self._pool = pool
+        self.layers = pool.layers  # all sequences'
         self.pages = pool.take(capacity // PAGE_TOKENS)
 
     def copy_from(self, other: Slot, num_tokens: int) -> None:

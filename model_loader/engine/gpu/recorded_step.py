@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import torch
 
@@ -16,10 +16,9 @@ from model_loader.loading.load import LoadedModel
 _FEW_LIKELIEST = 64
 """Requests that limit themselves to so many tokens are drawn for without looking at the others."""
 _UNUSED = Sampling()
-T = TypeVar("T")
 
 
-class Recording(Generic[T]):
+class Recording:
     """A computation between tensors that stay where they are; its result is overwritten by the next call.
 
     On a CUDA device it is recorded at the first call and replayed from then on; elsewhere it is computed each time.
@@ -31,18 +30,18 @@ class Recording(Generic[T]):
     def __init__(self, memory: Any) -> None:
         self._memory = memory
         self._graph: Any = None
-        self._result: T | None = None
+        self._result = torch.empty(0)
 
-    def __call__(self, compute: Callable[[], T]) -> T:
+    def __call__(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Computes, or puts the computation into the GPU's queue; it must be the same each time."""
         if self._memory is None:
             return compute()
         if self._graph is None:
             self._record(compute)
         self._graph.replay()
-        return cast(T, self._result)
+        return self._result
 
-    def _record(self, compute: Callable[[], T]) -> None:
+    def _record(self, compute: Callable[[], torch.Tensor]) -> None:
         """Records after a run outside of the recording, which is what makes the libraries ready."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -89,8 +88,8 @@ class RecordedStep:
         self._rows: list[list[int]] = []  # what `_table` holds
         self.logits = torch.empty(0)
         self.uniforms: list[float] = []
-        self._forward = Recording[torch.Tensor](memory)
-        self._draws = {number: Recording[torch.Tensor](memory) for number in (0, _FEW_LIKELIEST, LIKELIEST)}
+        self._forward = Recording(memory)
+        self._draws = {number: Recording(memory) for number in (0, _FEW_LIKELIEST, LIKELIEST)}
 
     def record(self) -> None:
         """Computes everything once for nobody."""
