@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from torch.nn import functional
 
-from model_loader.engine.attention import Segment
+from model_loader.engine.attention import Segment, Step
+from model_loader.engine.attention import attend as attend_to_slots
 from model_loader.engine.batch_runner import BatchRunner
 from model_loader.engine.gpu.paged_attention import PAGED_ATTENTION, PagedStep, attend
 from model_loader.engine.gpu.pages import PAGE_TOKENS, SPARE_PAGE, PagedSlot, Pages
@@ -236,50 +236,33 @@ class PagedRunner(BatchRunner):
 
     @torch.inference_mode()
     def _check_attention(self, lengths: Sequence[int]) -> None:
-        """Compares two steps of random sequences with plain attention: whole prompts, then a token more of each."""
+        """Raises if the attention of random sequences, whole and then one token more, is not that of slots."""
         num_heads, kv_heads, head_dim = self._loaded.head_shape
         dtype, device = getattr(torch, self._loaded.placement.dtype), self._loaded.input_device
         generator = torch.Generator().manual_seed(0)
-        taken = [(length, self._slots.take((), length + 1, "", 1.0)) for length in lengths]
-        taken = [(length, slot) for length, slot in taken if slot is not None]  # there may be room for one only
-        drawn = [
-            [torch.randn(heads, length + 1, head_dim, generator=generator).to(device, dtype) for length, _ in taken]
-            for heads in (num_heads, kv_heads, kv_heads)
-        ]
+        layer: Any = SimpleNamespace(layer_idx=0)
+        position_ids = torch.zeros(1, 1, dtype=torch.long, device=device)
+        slots = [(self._slots.take((), length + 1, "", 1.0), length) for length in lengths]
+        taken = [(slot, Slot(1.0, length + 1), length) for slot, length in slots if slot is not None]  # one at least
         try:
-            self._compare([Segment(cast(Slot, slot), 0, length) for length, slot in taken], *drawn)
-            self._compare([Segment(cast(Slot, slot), length, 1) for length, slot in taken], *drawn)
+            for has_begun in (False, True):
+                parts = [(paged, plain, (length, 1) if has_begun else (0, length)) for paged, plain, length in taken]
+                num_tokens = sum(length for _, _, (_, length) in parts)
+                query, key, value = (
+                    torch.randn(1, heads, num_tokens, head_dim, generator=generator).to(device, dtype)
+                    for heads in (num_heads, kv_heads, kv_heads)
+                )
+                step = self._make_step([Segment(paged, *part) for paged, _, part in parts], position_ids)
+                step.query_scale = None
+                found, _ = attend(layer, query, key, value, None, step=step)
+                exact = Step([Segment(plain, *part) for _, plain, part in parts])
+                expected, _ = attend_to_slots(layer, query.float(), key.float(), value.float(), None, step=exact)
+                error = float((found.float() - expected).norm() / expected.norm())
+                if not error < _MOST_ERROR:
+                    raise RuntimeError(f"attention over pages is wrong by {error:.1%}")
         finally:
-            for _, slot in taken:
-                self._slots.release(cast(Slot, slot), is_kept=False)
-
-    def _compare(
-        self,
-        segments: Sequence[Segment],
-        queries: Sequence[torch.Tensor],
-        keys: Sequence[torch.Tensor],
-        values: Sequence[torch.Tensor],
-    ) -> None:
-        """Raises if a step's attention is not the plain one; tensors are of whole sequences, `(heads, tokens, dim)`."""
-        device = self._loaded.input_device
-        new = [slice(part.start, part.start + part.length) for part in segments]
-        query, key, value = (
-            torch.cat([each[:, at] for each, at in zip(kind, new, strict=True)], dim=1).unsqueeze(0)
-            for kind in (queries, keys, values)
-        )
-        step = self._make_step(segments, torch.zeros(1, 1, dtype=torch.long, device=device))
-        step.query_scale = None
-        found, _ = attend(cast(Any, SimpleNamespace(layer_idx=0)), query, key, value, None, step=step)
-        parts = []
-        for q, k, v, at in zip(queries, keys, values, new, strict=True):
-            is_seen = torch.ones(at.stop, at.stop, dtype=torch.bool, device=device).tril()[at]
-            k, v = k[None, :, : at.stop].float(), v[None, :, : at.stop].float()
-            part = functional.scaled_dot_product_attention(q[None, :, at].float(), k, v, is_seen, enable_gqa=True)
-            parts.append(part[0].transpose(0, 1))
-        expected = torch.cat(parts)
-        error = float((found[0].float() - expected).norm() / expected.norm())
-        if not error < _MOST_ERROR:
-            raise RuntimeError(f"attention over pages is wrong by {error:.1%}")
+            for paged, _, _ in taken:
+                self._slots.release(paged, is_kept=False)
 
     def close(self) -> None:
         self._recorded.clear()
