@@ -186,16 +186,12 @@ class PagedRunner(BatchRunner):
 
     def _taken_from(self, ahead: RunStep, feeds: Sequence[Feed]) -> list[torch.Tensor] | None:
         """The logits of a step that was begun ahead, if it is the one that is asked for now, or some of its rows."""
-        row_of = {id(slot): row for row, slot in enumerate(ahead.slots)}
-        rows = [row_of.get(id(feed.sequence)) for feed in feeds]
-        if any(
-            row is None
-            or not feed.num_logits
-            or (len(feed.sequence.ids), list(feed.ids)) != (ahead.positions[row], [ahead.ids[row]])
-            for row, feed in zip(rows, feeds, strict=True)
-        ):
+        begun = zip(map(id, ahead.slots), ahead.positions, ahead.ids, strict=True)
+        row_of: dict[tuple[int, ...], int] = {sequence: row for row, sequence in enumerate(begun)}
+        wanted = [(id(feed.sequence), len(feed.sequence.ids), *feed.ids) for feed in feeds]
+        if not all(feed.num_logits for feed in feeds) or not row_of.keys() >= set(wanted):
             return None
-        found = cast(list[int], rows)
+        found = [row_of[sequence] for sequence in wanted]
         for feed in feeds:
             feed.sequence.ids.extend(feed.ids)
         self._last = RunStep(ahead.step, [ahead.slots[row] for row in found], found)
