@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test .types .untimed lint format bench soak soak-long clients builtin lock audit
+.PHONY: help demo test lint format bench soak soak-long clients builtin lock audit
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -17,19 +17,14 @@ demo: $(VENV)/.demo ## set up, then open the chat at http://127.0.0.1:8000
 
 # Side by side, threads of torch that wait have to sleep: spinning, they took the other tests' time (50 s for 5 s of
 # work). Files keep the order of tests/conftest.py, the longest first. Timed tests are looked for in their files alone,
-# as collecting all takes longer than some of them. Types are checked beside the tests, which mostly wait.
+# as collecting all takes longer than some of them.
 test: $(VENV)/.tests ## set up, then run all tests
 	$(BIN)/python tests/install_chromium.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory -j 2 .types .untimed
-	$(BIN)/python -m pytest -m timed $$(grep -rl --include="test_*.py" "mark\.timed" tests)
-
-.types:
 	$(BIN)/mypy
-
-.untimed:
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not timed" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m timed $$(grep -rl --include="test_*.py" "mark\.timed" tests)
 
 lint: $(VENV)/.tests ## check style and types
 	$(BIN)/ruff check .
