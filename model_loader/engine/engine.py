@@ -258,18 +258,19 @@ class Engine:
         self._num_layers_done += 1
 
     def _is_better_anew(self) -> bool:
-        """Whether somebody has come who can be read to the end together with those who are, and could not later.
+        """Whether somebody has come whose whole prompt can be read together with those that are being read.
 
-        Who comes while others are answering is read in small pieces, which takes far longer, and what programs ask at
-        once comes some milliseconds after one another. Not twice before a step is computed: that one must come.
+        Later it would be read in small pieces beside answers, which takes far longer; and what programs ask at once
+        comes some milliseconds after one another. Only once before a step is computed, so that one surely is.
         """
+        running = self._running
+        if not self._may_begin_anew or not all(job.is_reading for job in running):
+            return False
         with self._changed:
-            newcomer, running = self._waiting.first(), list(self._running)
-        if newcomer is None or not self._may_begin_anew or not all(job.is_reading for job in running):
+            newcomer = self._waiting.first()
+        if newcomer is None or not self._runner.has_room(newcomer.request):
             return False
         request = newcomer.request
-        if not self._runner.has_room(request):
-            return False
         num_known = self.num_known(request.prompt_ids, request.owner)
         num_new = len(request.prompt_ids) - num_known
         num_copied = max(common_length(job.request.known_to(request.owner), request.prompt_ids) for job in running)

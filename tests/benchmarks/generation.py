@@ -201,8 +201,7 @@ def plot(folder: Path, streams: dict[int, float], generate_streams: float, turns
             axes.plot(list(streams), list(streams.values()), marker="o", label="engine, bf16")
             axes.plot([8], [generate_streams], marker="s", linestyle="", label="generate, batch of 8")
         else:
-            for label in ("bf16", "bf16, all read anew"):  # the other precisions' lines would lie on the first
-                seconds = turns[label]
+            for label, seconds in turns.items():
                 axes.plot(range(1, len(seconds) + 1), seconds, marker="o", label=label)
         axes.set(xlabel=x_title, ylabel=y_title, ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
@@ -291,7 +290,7 @@ def main() -> None:
             row[f"vllm_{number}_streams_tokens_per_s"] = round(speed, 1)
     print(f"\nfirst token of turn 1 and turn {TURNS}:")
     for label, seconds in turns.items():
-        print(f"{label:18} {seconds[0]:.2f} s {seconds[-1]:.2f} s ({seconds[-1] / seconds[0]:.2f} x)")
+        print(f"{label:20} {seconds[0]:.2f} s {seconds[-1]:.2f} s ({seconds[-1] / seconds[0]:.2f} x)")
         key = label.replace(",", "").replace(" ", "_")
         row[f"half_billion_{key}_turn_1_first_token_s"] = round(seconds[0], 3)
         row[f"half_billion_{key}_turn_{TURNS}_first_token_s"] = round(seconds[-1], 3)
@@ -301,7 +300,8 @@ def main() -> None:
         row["llama_cpp_decode_tokens_per_s"] = round(llama_cpp, 1)
     if arguments.plots:
         generate_bf16 = figures["generate bf16"].median("streams_tokens_per_s")
-        plot(arguments.plots, streams, generate_bf16, turns)
+        drawn = {label: seconds for label, seconds in turns.items() if label.startswith("bf16")}  # others lie on these
+        plot(arguments.plots, streams, generate_bf16, drawn)
     print(json.dumps({"benchmark": "generation", "prompt_tokens": PROMPT_TOKENS, "new_tokens": new_tokens, **row}))
 
 

@@ -71,12 +71,13 @@ class PagedSlot(Slot):
 
     Attributes:
         pages: their numbers, in the order of the tokens.
+        layers: those of all sequences, as `Pages` has them.
     """
 
     def __init__(self, rope_alpha: float, capacity: int, pool: Pages) -> None:
         super().__init__(rope_alpha, capacity)
         self._pool = pool
-        self.layers = pool.layers  # all sequences'
+        self.layers = pool.layers
         self.pages = pool.take(capacity // PAGE_TOKENS)
 
     def copy_from(self, other: Slot, num_tokens: int) -> None:

@@ -187,7 +187,7 @@ def test_a_reader_who_leaves_is_noticed_between_two_layers(loaded: LoadedModel, 
     stream = engine.stream(Request(PROMPT, GREEDY, frozenset()))
     with held_layer(loaded.model.base_model.layers[0]) as held:
         assert isinstance(next(stream), Waiting)
-        assert held.reached.is_set()
+        assert held.reached.wait(10)
         stream.close()
     wait_until(lambda: engine.num_requests == 0)
     assert not computed
