@@ -30,7 +30,7 @@ def test_an_answer_streams_and_ends_with_its_figures(page: Any, serve: Callable[
     lengths = []
     for count in (20, 100, 200, 300):
         page.wait_for_selector(f"#chatbot .bot-row:has-text('word{count}')")
-        lengths.append(len(answers(page).inner_text()))
+        lengths.append(len(answers(page).text_content()))
         assert page.locator("#chatbot .foot.live").count() == 1
     shoot(page, "streaming")
     assert lengths == sorted(set(lengths))

@@ -135,8 +135,8 @@ def test_an_answer_goes_on_while_its_reader_is_elsewhere(page: Any, serve: Calla
     (path,) = served.paths()
     assert path[-1].state == "streaming"
     assert len(path[-1].text) > before
-    shown = len(answers(page).inner_text())
-    eventually(lambda: len(answers(page).inner_text()) > shown)
+    shown = len(answers(page).text_content())
+    eventually(lambda: len(answers(page).text_content()) > shown)
     page.click("#stop")
     wait_until_answered(page)
 
