@@ -202,12 +202,20 @@
   const TURNING_MS = 1500; // turning to another conversation is no end of an answer
   let turnedAt = 0;
   let title = "";
+  let feetBefore = null; // of the messages that were here when something was asked, until its answer is told
+  const feet = () => [...document.querySelectorAll("#chatbot .foot")].map((foot) => foot.className);
   function tellEnd() {
+    feetBefore = null;
     const parts = [...document.querySelectorAll("#chatbot .bot-row .prose")].filter((part) => !part.querySelector(".foot"));
     $("#told").textContent = (parts.at(-1)?.textContent || "").trim().slice(0, TOLD_CHARS);
     if (!document.hidden) return;
     title ||= document.title;
     document.title = `● ${title}`;
+  }
+  // A short answer is there at once: it is never seen being written.
+  function tellWhole() {
+    const newest = feet().at(-1);
+    if (feetBefore && newest && !isAnswering() && !feetBefore.includes(newest) && !$("#chatbot .foot.live")) tellEnd();
   }
   function lookedAt() {
     if (title) document.title = title;
@@ -260,6 +268,7 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#send, #clear, #undo, #do-act, .starter")) {
       hasChanged = true;
+      feetBefore = feet();
       document.body.dataset.stale = "no";
       scrolling.stick(true);
       if (event.target.closest(".starter") && matchMedia("(hover: hover)").matches) composer().focus();
@@ -309,6 +318,7 @@
     write("sessionStorage", CONVERSATION, id);
     document.body.dataset.attached = "no";
     turnedAt = Date.now();
+    feetBefore = null;
     scrolling.stick(true);
     attach();
     history.uncover();
@@ -354,7 +364,10 @@
 
   // What is shown decides what can be done: one look at the messages after each change of them.
   const SETTLED_MS = 120;
-  const relistSoon = afterAPause(history.relist, SETTLED_MS);
+  const settleSoon = afterAPause(() => {
+    history.relist();
+    tellWhole();
+  }, SETTLED_MS);
   let seen = "";
   function look(hasLooked = false) {
     const chatbot = $("#chatbot");
@@ -378,10 +391,10 @@
     if (dataset.editing === "yes" && !$("#box-edited_id textarea").value) endEditing(composer().value);
     scrolling.look();
     const rows = document.querySelectorAll("#chatbot .message-row").length;
-    const newest = `${rows} ${[...document.querySelectorAll("#chatbot .foot")].at(-1)?.className}`;
+    const newest = `${rows} ${feet().at(-1)}`;
     if (newest !== seen) {
       seen = newest;
-      relistSoon();
+      settleSoon();
       if (hasChanged) channel?.postMessage(read("sessionStorage", CONVERSATION));
       hasChanged = false;
     }

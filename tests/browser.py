@@ -59,6 +59,7 @@ class _RunningBrowser:
         """The browser, started if it does not run; skips where there is none."""
         if self._chromium is None:
             sync_api = pytest.importorskip("playwright.sync_api")
+            sync_api.expect.set_options(timeout=30_000)  # as long as the page's own waits; a machine may be busy
             playwright = self._open.enter_context(sync_api.sync_playwright())
             try:
                 self._chromium = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)

@@ -136,7 +136,7 @@ def test_an_answer_streams_is_stopped_and_is_made_again(served: ServedPage, page
 def test_a_reload_finds_the_answer_still_streaming(served: ServedPage, page: Any) -> None:
     open_page(served, page)
     ask(page, SHOW_ME_CODE)
-    expect(answers(page)).to_have_count(1, timeout=30_000)
+    expect(answers(page)).to_have_count(1)
     page.reload()
     page.wait_for_selector("body[data-attached=yes]")
     assert last_answer(served).state == "streaming"
@@ -148,7 +148,7 @@ def test_a_reload_finds_the_answer_still_streaming(served: ServedPage, page: Any
 def test_an_answer_ends_as_interrupted_when_its_tab_stays_closed(served: ServedPage, page: Any) -> None:
     open_page(served, page)
     ask(page, SHOW_ME_CODE)
-    expect(answers(page)).to_have_count(1, timeout=30_000)
+    expect(answers(page)).to_have_count(1)
     message = last_answer(served)
     page.close()
     eventually(lambda: last_answer(served).state != "streaming", 15)
@@ -249,7 +249,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_told_in_the_terminal_and_on_the_p
     with program("-c", "/no/such/folder", tmp_path=tmp_path) as (process, port):
         assert "There is no folder '/no/such/folder'" in read_until(process, "No model: ")[-1]
         page.goto(f"http://127.0.0.1:{port}/")
-        expect(page.locator("body")).to_contain_text("There is no folder '/no/such/folder'", timeout=30_000)
+        expect(page.locator("body")).to_contain_text("There is no folder '/no/such/folder'")
 
 
 def test_a_port_that_is_taken_ends_with_one_line(served: ServedPage, tmp_path: Path) -> None:

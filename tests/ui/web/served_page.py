@@ -105,11 +105,32 @@ def wait_until_answered(page: Any) -> None:
     page.wait_for_selector("body[data-answering=no]")
 
 
-def eventually(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def eventually(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def record(page: Any, expression: str) -> Callable[[], list[Any]]:
+    """Begins to look at something whenever the page changes; what is called later gives the values it has had.
+
+    For what comes and goes by itself: a busy machine may look for it too late. JavaScript's null is not kept, nor a
+    value that was the last one already.
+    """
+    values = page.evaluate_handle(
+        f"""() => {{
+            const values = [];
+            const look = () => {{
+                const value = ({expression}) ?? null;
+                if (value !== null && value !== values.at(-1)) values.push(value);
+            }};
+            const all = {{ attributes: true, characterData: true, childList: true, subtree: true }};
+            new MutationObserver(look).observe(document, all);
+            return values;
+        }}"""
+    )
+    return lambda: list(values.json_value())
 
 
 def shoot(page: Any, name: str) -> None:

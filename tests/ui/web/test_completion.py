@@ -31,12 +31,12 @@ def test_a_base_model_continues_a_text_in_place(base: Served, page: Any) -> None
     expect(page.locator("#composer")).not_to_be_visible()
     draft.fill(STORY)
     page.click("#continue")
-    expect(draft).to_have_value(STORY + "Then, one evening, a boat came in without lights.", timeout=15_000)
+    expect(draft).to_have_value(STORY + "Then, one evening, a boat came in without lights.")
     expect(page.locator("#completion-facts")).to_contain_text("tokens/s")
     assert base.model.prompts[-1][-1].content == STORY
     shoot(page, "completion")
     draft.press("Control+Enter")
-    expect(draft).to_have_value(STORY + 2 * "Then, one evening, a boat came in without lights.", timeout=15_000)
+    expect(draft).to_have_value(STORY + 2 * "Then, one evening, a boat came in without lights.")
     page.click("#undo-draft")
     expect(draft).to_have_value(STORY + "Then, one evening, a boat came in without lights.")
     page.click("#undo-draft")
@@ -58,7 +58,7 @@ def test_a_continuation_can_be_stopped_and_changed_by_hand(base: Served, page: A
     draft.fill("Another text. ")
     base.begin_again(Script(answer="Its end.", tokens_per_s=100))
     page.click("#continue")
-    expect(draft).to_have_value("Another text. Its end.", timeout=15_000)
+    expect(draft).to_have_value("Another text. Its end.")
 
 
 def test_a_base_model_can_still_be_chatted_with(base: Served, page: Any) -> None:

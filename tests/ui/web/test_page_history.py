@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.start import free_port
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel, many_words
-from tests.ui.web.served_page import WORDS, Served, answers, ask, eventually, shoot, wait_until_answered
+from tests.ui.web.served_page import WORDS, Served, answers, ask, eventually, record, shoot, wait_until_answered
 from ui.web.launch import ServedPage
 from ui.web.options import PageOptions
 
@@ -120,7 +120,7 @@ def test_a_deleted_conversation_can_be_brought_back_at_once_and_from_the_trash(
 
 
 def test_an_answer_goes_on_while_its_reader_is_elsewhere(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer=many_words(120), tokens_per_s=25))
+    served = serve(Script(answer=many_words(400), tokens_per_s=25))
     served.open(page)
     ask(page, "A long one")
     expect(answers(page)).to_contain_text("word0 word1")
@@ -254,8 +254,9 @@ def test_a_receipt_is_shown_copied_and_proved(page: Any, serve: Callable[..., Se
     page.click(".receipt-reproduce")
     expect(page.locator(".receipt-outcome")).to_have_text("Identical: 13 characters")
     page.click(".receipt summary >> nth=1")
+    copied = record(page, "document.querySelector('.receipt-copy.is-done') && true")
     page.click(".receipt details[open] .receipt-copy")
-    page.wait_for_selector(".receipt-copy.is-done")
+    eventually(lambda: copied() == [True])
     assert "from openai import OpenAI" in page.evaluate("navigator.clipboard.readText()")
     shoot(page, "receipt")
     served.model.script = Script(answer="the very other", tokens_per_s=FAST)

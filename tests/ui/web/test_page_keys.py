@@ -73,8 +73,9 @@ def test_the_language_can_be_chosen_on_the_page(page: Any, serve: Callable[..., 
     shoot(page, "japanese")
 
 
-def test_an_answer_is_told_once_when_it_is_whole(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer="All of it, from the first word to the last.", tokens_per_s=40))
+@pytest.mark.parametrize("tokens_per_s", [10, 1e6])
+def test_an_answer_is_told_once_when_it_is_whole(page: Any, serve: Callable[..., Served], tokens_per_s: float) -> None:
+    served = serve(Script(answer=lambda question: f"All of it, to the end, to {question}.", tokens_per_s=tokens_per_s))
     served.open(page)
     page.evaluate(
         """() => {
@@ -83,9 +84,14 @@ def test_an_answer_is_told_once_when_it_is_whole(page: Any, serve: Callable[...,
             new MutationObserver(look).observe(document.querySelector('#told'), { childList: true });
         }"""
     )
-    ask(page, "tell me")
-    expect(page.locator("#told")).to_have_text("All of it, from the first word to the last.")
-    assert page.evaluate("window.told.length") == 1
+    for question in ("one", "two"):
+        ask(page, question)
+        expect(page.locator("#told")).to_have_text(f"All of it, to the end, to {question}.")
+        wait_until_answered(page)
+    page.click("#chatbot .act-take-back")
+    expect(answers(page)).to_have_count(1)
+    page.wait_for_timeout(500)  # what would be told now
+    assert page.evaluate("window.told") == [f"All of it, to the end, to {question}." for question in ("one", "two")]
     assert page.get_attribute("#chatbot [role=log]", "aria-live") == "off"
 
 

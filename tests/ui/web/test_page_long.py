@@ -35,7 +35,7 @@ def long_conversation(served: Served) -> None:
 def seconds_of_an_answer(page: Any) -> float:
     begin = time.monotonic()
     ask(page, "Go on")
-    expect(answers(page).last).to_contain_text("THE END", timeout=30_000)
+    expect(answers(page).last).to_contain_text("THE END")
     return time.monotonic() - begin
 
 
@@ -47,7 +47,7 @@ def test_behind_two_hundred_messages_answers_appear_as_they_are_written_and_typi
     long_conversation(served)
     page.add_init_script(f"localStorage.setItem('qwen-chat.owner', '{OWNER}')")
     served.open(page)
-    expect(page.locator("#chatbot .katex").first).to_be_attached(timeout=20_000)
+    expect(page.locator("#chatbot .katex").first).to_be_attached()
     behind_many = seconds_of_an_answer(page)
     wait_until_answered(page)
     shoot(page, "long")

@@ -158,7 +158,7 @@ def test_a_page_that_was_idle_while_the_program_was_started_anew_is_known_again(
         with tab.expect_file_chooser() as chooser:
             tab.click("#attach")
         chooser.value.set_files([{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"buy milk"}])
-        expect(tab.locator("#files .file-name")).to_have_text(["notes.txt"], timeout=15_000)
+        expect(tab.locator("#files .file-name")).to_have_text(["notes.txt"])
         owner = tab.evaluate("localStorage.getItem('qwen-chat.owner')")
         eventually(lambda: served.page.tabs.is_here(owner))
         tab.wait_for_timeout(1000)
@@ -183,7 +183,7 @@ def test_a_page_whose_program_was_started_anew_comes_back_with_what_was_typed(br
         ask(tab, "typed meanwhile")
         tab.wait_for_timeout(1000)
         served = Served(Script(answer="three four", tokens_per_s=500), port=served.port)
-        with tab.expect_navigation(timeout=30_000):
+        with tab.expect_navigation():
             pass
         tab.wait_for_selector("body[data-attached=yes]")
         expect(tab.locator("#box textarea")).to_have_value("typed meanwhile")

@@ -166,7 +166,7 @@ def test_a_large_file_comes_in_pieces(page: Any, serve: Callable[..., Served]) -
         )
     tree["conversation"]["head"] = 12
     bring_in(page, "long.json", json.dumps(tree, ensure_ascii=False).encode())
-    expect(page.locator("#history .entry")).to_have_count(2, timeout=20_000)
+    expect(page.locator("#history .entry")).to_have_count(2)
     assert sorted(len(one["messages"]) for one in trees(served)) == [2, 12]
 
 
