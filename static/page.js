@@ -268,6 +268,7 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#send, #clear, #undo, #do-act, .starter")) {
       hasChanged = true;
+      followIfUnheard();
       feetBefore = feet();
       document.body.dataset.stale = "no";
       scrolling.stick(true);
@@ -279,6 +280,7 @@
     }
     if (event.target.closest?.("#to-end")) scrolling.toEnd();
     if (event.target.closest?.("#cancel-edit")) cancelEditing();
+    if (event.target.closest?.("#continue, #model-switch, .receipt-reproduce")) setTimeout(followAgain, UNHEARD_MS);
     files.click(event);
     if (event.target.closest?.("#history, #trashed")) history.clicked(event);
     if (event.target.closest?.("#receipt")) inReceipt(event);
@@ -387,6 +389,7 @@
       }
     }
     if (dataset.filled !== filled) dataset.filled = filled;
+    if (answering === "yes") followIfUnheard();
     lookAtSent();
     if (dataset.editing === "yes" && !$("#box-edited_id textarea").value) endEditing(composer().value);
     scrolling.look();
@@ -402,6 +405,12 @@
     for (const arrow of chatbot.querySelectorAll(".thought-group .arrow:not([inert])")) arrow.inert = true;
   }
 
+  // Gradio's server closes the stream of what it tells a tab when nothing is left to tell. What the tab asks to follow in
+  // just that moment may believe in the closed stream, and is heard only when something else is followed.
+  const UNHEARD_MS = 4000;
+  const followAgain = () => click("#do-follow");
+  const followIfUnheard = afterAPause(() => (hasChanged || isAnswering()) && followAgain(), UNHEARD_MS);
+
   // Gradio names every part of a message by its source: Markdown or HTML, read aloud instead of the text.
   function unname() {
     for (const part of document.querySelectorAll("#chatbot [data-testid][aria-label]")) part.removeAttribute("aria-label");
@@ -416,6 +425,7 @@
     document.body.dataset.attached = "yes";
     history.relist();
     files.change(document.body.dataset.editing === "yes" ? "" : "cancel"); // those of a tab that was loaded again
+    setTimeout(followAgain, UNHEARD_MS);
     if (sendsWhenAttached) click("#send");
     sendsWhenAttached = false;
   }

@@ -166,7 +166,7 @@ def _lay_out(*, has_model_menu: bool, is_remote: bool) -> _Parts:
     wire_keys(
         panel.pop("show_keys"), gr.Markdown("", elem_id="keys"), gr.Button(visible="hidden", elem_id="keys-close")
     )
-    tasks = ("refresh", "copy", "act", "earlier", "measure", "receipt", "reproduce", "source")
+    tasks = ("refresh", "follow", "copy", "act", "earlier", "measure", "receipt", "reproduce", "source")
     triggers = {task: gr.Button(task, visible="hidden", elem_id=f"do-{task}") for task in tasks}
     return _Parts(
         brand=brand,
@@ -320,6 +320,8 @@ def _wire_coming_and_going(page: gr.Blocks, parts: _Parts, handlers: Handlers) -
         **LIGHT,
     )
     attached.then(handlers.follow, parts.view, parts.chatbot, **STREAM)
+    # What Gradio lets a tab miss it gets with the next event that goes on: `followAgain` in page.js.
+    parts.triggers["follow"].click(handlers.follow, parts.view, parts.chatbot, trigger_mode="multiple", **STREAM)
     _watch_load(attached, parts, handlers)
     page.unload(handlers.detach)
     return attached

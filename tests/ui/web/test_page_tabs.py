@@ -33,6 +33,23 @@ def test_a_reload_in_the_middle_goes_on_streaming(page: Any, serve: Callable[...
     assert served.path()[-1].state == "stopped"
 
 
+def test_what_comes_over_a_stream_that_was_just_closed_is_heard(page: Any, serve: Callable[..., Served]) -> None:
+    served = serve(Script(answer="one two three", tokens_per_s=500))
+    closed = []
+
+    def close_at_once(route: Any) -> None:
+        closed.append(route.request.url)
+        route.fulfill(content_type="text/event-stream", body='data: {"msg": "close_stream"}\n\n')
+
+    page.route("**/queue/data*", close_at_once, times=1)
+    served.open(page)
+    expect(page.locator("#brand")).to_contain_text("scripted")
+    page.route("**/queue/data*", close_at_once, times=1)
+    ask(page, "hello")
+    expect(answers(page)).to_contain_text("one two three")
+    assert len(closed) == 2
+
+
 def test_unsent_text_survives_a_reload(page: Any, serve: Callable[..., Served]) -> None:
     served = serve(Script(tokens_per_s=500))
     served.open(page)
