@@ -273,7 +273,7 @@ def test_stop_then_send_at_once_works(page: Any, serve: Callable[..., Served]) -
 
 
 def test_a_second_question_is_refused_and_its_text_stays(page: Any, serve: Callable[..., Served]) -> None:
-    served = serve(Script(answer=WORDS, tokens_per_s=40))
+    served = serve(Script(answer=WORDS, tokens_per_s=20))
     served.open(page)
     ask(page, "first")
     page.wait_for_selector("#chatbot .bot-row:has-text('word3')")

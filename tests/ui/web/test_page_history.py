@@ -218,7 +218,7 @@ def test_an_answer_is_rewritten_branched_continued_and_taken_back(page: Any, ser
     page.click("#chatbot .act-branch")
     expect(page.locator("#history .entry")).to_have_count(2)
     expect(answers(page)).to_contain_text("right")
-    served.model.script = Script(answer=many_words(400), tokens_per_s=60)
+    served.model.script = Script(answer=many_words(400), tokens_per_s=20)
     ask(page, "two")
     expect(answers(page).last).to_contain_text("word0 word1")
     page.click("#stop")
