@@ -34,7 +34,7 @@ from ui.web.access import (
 from ui.web.files import FileHandlers, drafted, read_draft
 from ui.web.meter import question_cost
 from ui.web.panel import NUM_SETTINGS, load_view, model_view, read_settings, settings_view
-from ui.web.render import Shown, Transcript
+from ui.web.render import Transcript
 from ui.web.strings import say
 from ui.web.tabs import Tabs
 from ui.web.wiring import request_language, tab_of
@@ -101,8 +101,10 @@ class Handlers:
         view = self._shown(view, tab_of(request))
         yield model_view(language, self._load, await asyncio.to_thread(self._conversation, view))
 
-    async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[list[Shown]]:
-        """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab."""
+    async def follow(self, view: View | None, request: gr.Request) -> AsyncIterator[Any]:
+        """Shows the tab's conversation, again and again while an answer is being written. One at a time in a tab: what
+        comes when another follows already changes nothing.
+        """
         tab = tab_of(request)
         view = self._shown(view, tab)  # or one that waited long would empty the page
         conversation = self._conversation(view)
@@ -111,6 +113,7 @@ class Handlers:
             return
         self._tabs.enter(tab, view.owner, conversation.id)
         if not self._tabs.begin_following(tab):
+            yield gr.skip()  # Gradio takes nothing for an empty conversation
             return
         try:
             transcript = Transcript(request_language(request))
@@ -120,17 +123,18 @@ class Handlers:
                 if self._tabs.shown_in(tab) != conversation.id:  # the tab has turned to another one
                     conversation = self._conversations.find(view.owner, self._tabs.shown_in(tab)) or conversation
                 answer = self._answers.running(conversation.id)  # before looking, so that the last state is shown
-                is_over = answer is None and self._tabs.may_stop_following(tab)
                 max_shown, turned = self._tabs.max_shown(tab), self._tabs.turned(tab)
                 state = (conversation.id, conversation.version, max_shown, turned, answer and answer.status)
-                if state != seen and (is_over or time.monotonic() - yielded_at >= _YIELD_S):
+                if state != seen and (answer is None or time.monotonic() - yielded_at >= _YIELD_S):
                     seen, yielded_at = state, time.monotonic()
                     yield transcript.render(conversation, answer, max_shown, turned)
-                if is_over:
-                    return
-                await asyncio.sleep(_LOOK_S)
-        finally:
+                elif answer is None and self._tabs.may_stop_following(tab):
+                    return  # after the last state is on its way, or it could come behind what the next follower shows
+                else:
+                    await asyncio.sleep(_LOOK_S)
+        except BaseException:
             self._tabs.abandon_following(tab)
+            raise
 
     # Asking
 

@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gradio as gr
 import pytest
 
 from tests.scripted_model import Script, ScriptedLoad, ScriptedModel
@@ -280,7 +281,7 @@ def test_a_second_follower_of_a_tab_leaves_it_to_the_first() -> None:
         return await follow(), await first
 
     second, first = asyncio.run(both())
-    assert second == []
+    assert second == [gr.skip()]  # nothing at all would empty the page
     assert first[-1][-1]["content"][0]["text"] == "one two three four"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser import watch
 from tests.scripted_model import Script
-from tests.ui.web.served_page import WORDS, Served, answers, ask, eventually, wait_until_answered
+from tests.ui.web.served_page import WORDS, Served, answers, ask, eventually, record, wait_until_answered
 
 # Gradio leaves its event loop and some sockets to the garbage collector when a page is closed.
 pytestmark = [
@@ -24,6 +24,10 @@ def test_a_reload_in_the_middle_goes_on_streaming(page: Any, serve: Callable[...
     served.open(page)
     ask(page, "Tell me words")
     page.wait_for_selector("#chatbot .bot-row:has-text('word20')")
+    shown = record(page, "document.querySelectorAll('#chatbot .message-row').length")
+    page.evaluate("document.querySelector('#do-follow').click()")  # it is followed already
+    page.wait_for_selector("#chatbot .bot-row:has-text('word30')")
+    assert set(shown()) == {2}
     page.reload()
     page.wait_for_selector("#chatbot .bot-row:has-text('word40')")
     assert page.locator("#chatbot .foot.live").count() == 1
