@@ -122,8 +122,10 @@ def copy_button(page: Any, served: Served) -> None:
     served.model.script = Script(answer=text, tokens_per_s=500)
     ask(page, "hello")
     wait_for_messages(served, page, 6)
+    expect(answers(page)).to_have_count(3)
+    expect(answers(page).last.locator(".facts")).to_be_visible()
     copied = record(page, "document.querySelector('#chatbot .act-copy.is-done') && true")
-    page.locator("#chatbot .act-copy").last.click()
+    answers(page).last.locator(".act-copy").click()
     eventually(lambda: copied() == [True])
     assert page.evaluate("navigator.clipboard.readText()") == text
 
